@@ -1,0 +1,70 @@
+"""What the author of a service may write, and how the kernel sees at a glance what was written.
+
+Rules: a hook counts if its class overrides it; the kernel asks `Shape`, once per class, and never calls a hook
+that is not there. A service whose shape needs no task has none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Hooks:
+    """The hooks of a service, all optional. Plait calls them; nobody else should."""
+
+    __slots__ = ()
+
+    async def on_start(self) -> None:
+        """Get ready. When it returns the service is ready; when it raises the start failed.
+
+        Open things with `await self.enter(...)`: they are closed in reverse order when this incarnation ends,
+        whatever ended it. Bounded by `start_timeout`; cancelled when the start is rolled back.
+        """
+
+    async def run(self) -> None:
+        """Do the work. Returning ends this incarnation cleanly; raising is its failure.
+
+        Runs in the task that ran `on_start`. It is cancelled to stop, after `on_drain`; one that has read
+        `self.stopping` is first given `drain_timeout` to return by itself.
+        """
+
+    async def on_drain(self) -> None:
+        """Take no new work and finish the current. Called beside `run` in a requested stop only.
+
+        Bounded by `drain_timeout`, then cancelled; what it raises is reported and stopping goes on.
+        """
+
+    async def on_stop(self) -> None:
+        """Give back what `on_start` took. Called if, and only if, `on_start` returned, also after a failure.
+
+        Bounded, together with everything after the drain, by `stop_timeout`.
+        """
+
+    async def on_pause(self) -> None:
+        """Stop taking work, and keep what is open. Bounded by `pause_timeout`."""
+
+    async def on_resume(self) -> None:
+        """Take work again. Bounded by `pause_timeout`."""
+
+    async def on_reload(self, *args: Any, **kwargs: Any) -> None:
+        """Take the constructor's arguments anew, while running."""
+
+    async def check(self) -> None:
+        """Say how healthy the service is: raise where it is not. Bounded by `check_timeout`."""
+
+
+HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
+
+
+class Shape:
+    """Which hooks a class has, as attributes; one object per class."""
+
+    __slots__ = ("drain", "group", "run", "start", "stop", "task")
+
+    def __init__(self, cls: type[Hooks], *, group: bool) -> None:
+        self.start = cls.on_start is not Hooks.on_start
+        self.run = cls.run is not Hooks.run
+        self.stop = cls.on_stop is not Hooks.on_stop
+        self.drain = cls.on_drain is not Hooks.on_drain
+        self.group = group
+        self.task = self.start or self.run or self.stop

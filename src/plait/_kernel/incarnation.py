@@ -1,0 +1,456 @@
+"""One incarnation: one life of one service, in one task.
+
+Rules:
+- `on_start`, `run`, `on_stop` and the unwinding of what `enter` entered run in one task, in this order, so task
+  groups and cancel scopes may be entered. `on_drain` runs beside it.
+- `on_stop` runs if and only if `on_start` returned; the unwinding always runs.
+- Errors are collected, root cause first, and never keep a later step from running.
+- Every phase but RUN has a deadline. When it passes the task is cancelled; one that ignores this is cancelled
+  again, and then left behind and reported, so that no service can hold up the end of an application.
+- A cancellation that Plait did not ask for is the service's failure.
+
+        START ──→ RUN ──→ (DRAIN) ──→ END ──→ OVER
+          └───────────────────────────↑ └──→ LEFT
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from enum import Enum
+from typing import Any, Protocol
+
+from plait._kernel.deadlines import Deadline, Deadlines
+from plait._kernel.record import Life, Record
+from plait._kernel.states import State
+from plait.errors import LifecycleError, ServiceCancelled, ServiceError, StartTimeout, StopTimeout
+
+GRACE_SHARE = 0.1
+GRACE_MOST = 1.0
+
+
+class Phase(Enum):
+    """What the incarnation's task is doing."""
+
+    START = "on_start"
+    RUN = "run"
+    DRAIN = "on_drain"
+    END = "stopping"
+    OVER = "over"
+    LEFT = "left behind"
+
+
+class Owner(Protocol):
+    """What an incarnation tells its engine, and asks of it."""
+
+    loop: asyncio.AbstractEventLoop
+    deadlines: Deadlines
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]: ...
+    def started(self, record: Record) -> None: ...
+    def failing(self, record: Record) -> None: ...
+    def ending(self, record: Record) -> None: ...
+    def drained(self, record: Record, *, in_time: bool) -> None: ...
+    def ended(self, record: Record, errors: list[Exception], *, returned: bool) -> None: ...
+    def stuck(self, record: Record, what: str) -> None: ...
+    def drain_timeout(self, record: Record) -> float: ...
+    def stop_timeout(self, record: Record) -> float: ...
+
+
+def grace(stop_timeout: float) -> float:
+    """Seconds between the first cancellation of what overran its deadline and leaving it behind."""
+    return min(GRACE_MOST, GRACE_SHARE * stop_timeout)
+
+
+class Stopping:
+    """`self.stopping`: await it, or ask it, to learn that a stop was requested."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def is_set(self) -> bool:
+        """Whether a stop was requested."""
+        return self._event.is_set()
+
+    __bool__ = is_set
+
+    def __await__(self) -> Any:
+        return self._event.wait().__await__()
+
+
+class Incarnation(Life):
+    """See the module's rules. Made by the engine when a service starts."""
+
+    __slots__ = (
+        "_cancels",
+        "_deadline",
+        "_draining",
+        "_errors",
+        "_heeds",
+        "_late",
+        "_owner",
+        "_phase",
+        "_record",
+        "_spawned",
+        "_stack",
+        "_stopping",
+        "_task",
+        "_wake",
+    )
+
+    def __init__(self, owner: Owner, record: Record) -> None:
+        self._owner = owner
+        self._record = record
+        self._phase = Phase.RUN
+        self._task: asyncio.Task[None] | None = None
+        self._deadline: Deadline | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._stack: AsyncExitStack | None = None
+        self._spawned: set[asyncio.Task[Any]] | None = None
+        self._stopping: Stopping | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._errors: list[Exception] | None = None
+        self._cancels = 0
+        """Cancellations of ours that the task has not yet been seen to take."""
+        self._late = 0
+        """How often the deadline of the END phase has passed."""
+        self._heeds = False
+        """`run` has read `self.stopping`, and so is given time to return by itself."""
+
+    # -- the life itself: one task, top to bottom --------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start the task; the engine hears `started`, then `ended`."""
+        self._phase = Phase.START
+        self._task = self._owner.create_task(self._live(), self._record.path)
+        if self._record.shape.start:
+            self._arm(self._record.policy.start_timeout)
+
+    async def _live(self) -> None:
+        shape, service = self._record.shape, self._record.service
+        has_started = returned = False
+        try:
+            if shape.start:
+                await service.on_start()
+            has_started = True
+        except BaseException as exc:
+            self._fault(exc)
+        if has_started and self._phase is Phase.START:
+            self._phase = Phase.RUN
+            self._disarm()
+            self._owner.started(self._record)
+            if not shape.run:
+                await self._told_to_end()
+            elif self._phase is not Phase.END:
+                returned = await self._run()
+        await self._end(has_started, returned)
+
+    async def _run(self) -> bool:
+        """Whether `run` returned, and did not raise."""
+        try:
+            await self._record.service.run()
+        except BaseException as exc:
+            self._fault(exc)
+            return False
+        return True
+
+    async def _told_to_end(self) -> None:
+        while self._phase in (Phase.RUN, Phase.DRAIN):
+            self._wake = self._owner.loop.create_future()
+            try:
+                await self._wake
+            except BaseException as exc:
+                self._fault(exc)
+                if not self._record.shape.group:
+                    return
+                self._owner.failing(self._record)  # its services stop first; then it is woken
+
+    async def _end(self, has_started: bool, returned: bool) -> None:
+        unasked = self._phase is Phase.RUN
+        if self._cancels:
+            await self._settle()
+        if self._phase is Phase.DRAIN and self._draining is not None:
+            await self._step(asyncio.wait([self._draining]))
+        if self._phase not in (Phase.END, Phase.LEFT):
+            self._to_end()
+        if self._spawned:
+            await self._reap(self._spawned)
+        if has_started and self._record.shape.stop:
+            await self._step(self._record.service.on_stop())
+        if self._stack is not None:
+            await self._unwind(self._stack, returned)
+        if self._phase is not Phase.LEFT:
+            self._phase = Phase.OVER
+            self._disarm()
+            self._owner.ended(self._record, self._errors or [], returned=returned and unasked)
+
+    async def _step(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Await one step of the ending; what it raises is kept, and the next step follows."""
+        try:
+            await work
+        except BaseException as exc:
+            self._fault(exc)
+        if self._cancels:
+            await self._settle()
+
+    async def _reap(self, spawned: set[asyncio.Task[Any]]) -> None:
+        tasks = set(spawned)
+        for task in tasks:
+            task.cancel()
+        await self._step(asyncio.wait(tasks))
+        for task in tasks:
+            if not task.done():
+                task.cancel()
+                self._owner.stuck(self._record, f"task {task.get_name()!r} at {where(task)}")
+
+    async def _unwind(self, stack: AsyncExitStack, returned: bool) -> None:
+        """Leave what was entered as a `with` would: with the exception that ended the incarnation."""
+        cause: BaseException | None = CancelledError()
+        if self._errors or returned:
+            cause = self._errors[0] if self._errors else None
+        try:
+            if cause is None:
+                await stack.__aexit__(None, None, None)
+            else:
+                await stack.__aexit__(type(cause), cause, cause.__traceback__)
+        except BaseException as exc:
+            if exc is not cause:
+                self._fault(exc)
+        if self._cancels:
+            await self._settle()
+
+    # -- what ends it, from outside the task -------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """A stop was requested: drain, then end; a group then waits for `finish`."""
+        if self._stopping is not None:
+            self._stopping._event.set()
+        if self._phase is Phase.RUN and not self._errors and (self._record.shape.drain or self._heeds):
+            self._phase = Phase.DRAIN
+            if self._record.shape.drain:
+                self._draining = self._owner.create_task(self._drain(), f"{self._record.path} on_drain")
+            self._arm(self._owner.drain_timeout(self._record))
+        elif self._phase is Phase.RUN and self._record.shape.group:
+            self._owner.drained(self._record, in_time=True)
+        else:
+            self.finish()
+
+    async def _drain(self) -> None:
+        try:
+            await self._record.service.on_drain()
+        except BaseException as exc:
+            self._fault(exc, cancelled=self._phase is not Phase.DRAIN)
+        if self._phase is Phase.DRAIN and not self._heeds:
+            self._drained(in_time=True)
+
+    def _drained(self, *, in_time: bool) -> None:
+        self._disarm()
+        self._owner.drained(self._record, in_time=in_time)
+        if not self._record.shape.group:
+            self.finish()
+
+    def finish(self, cause: Exception | None = None) -> None:
+        """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
+        if cause is not None:
+            self._note(cause)
+        if self._phase in (Phase.START, Phase.RUN, Phase.DRAIN):
+            self._to_end()
+            self._interrupt()
+
+    def _fail(self, exc: BaseException) -> None:
+        """Something beside the task failed: the incarnation ends, a group after its services."""
+        self._fault(exc)
+        if self._record.shape.group and self._phase is Phase.RUN:
+            self._owner.failing(self._record)
+        else:
+            self.finish()
+
+    def _to_end(self) -> None:
+        self._phase = Phase.END
+        self._owner.ending(self._record)
+        self._arm(self._owner.stop_timeout(self._record))
+
+    def _interrupt(self) -> None:
+        if self._task is None:
+            self._task = self._owner.create_task(self._end(True, False), self._record.path)
+        elif self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        else:
+            self._cancel()
+
+    # -- deadlines and cancellation ----------------------------------------------------------------------------------
+
+    def _arm(self, timeout: float) -> None:
+        self._disarm()
+        self._deadline = self._owner.deadlines.after(timeout, self._overdue)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._owner.deadlines.cancel(self._deadline)
+            self._deadline = None
+
+    def _overdue(self) -> None:
+        if self._phase is Phase.START:
+            self._note(StartTimeout(self._late_text("was not ready after", "start_timeout")))
+            self.finish()
+        elif self._phase is Phase.DRAIN:
+            if self._draining is not None and not self._draining.done():
+                self._adopt(self._draining)
+            self._drained(in_time=False)
+        else:
+            self._overdue_end()
+
+    def _overdue_end(self) -> None:
+        self._late += 1
+        if self._late == 1:
+            self._note(StopTimeout(self._late_text("did not stop within", "stop_timeout")))
+        if self._late < 3:
+            self._cancel()
+            self._arm(grace(self._owner.stop_timeout(self._record)) / 2)
+        else:
+            self._phase = Phase.LEFT
+            self._owner.stuck(self._record, f"its task at {where(self._task)}")
+            self._owner.ended(self._record, self._errors or [], returned=False)
+
+    def _late_text(self, what: str, field: str) -> str:
+        timeout = getattr(self._record.policy, field)
+        if field == "stop_timeout":
+            timeout = self._owner.stop_timeout(self._record)
+        return (
+            f"{self._record.subject} {what} {timeout:g} s, it is at {where(self._task)}; raise {field} or see its log"
+        )
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._cancels += 1
+            self._task.cancel()
+
+    async def _settle(self) -> None:
+        """Take a cancellation of ours that a step swallowed or never saw, so that it does not hit the next."""
+        self._cancels = 0
+        try:
+            await asyncio.sleep(0)
+        except CancelledError:
+            pass
+        self._uncancel()
+
+    def _uncancel(self) -> None:
+        while self._task is not None and self._task.cancelling():
+            self._task.uncancel()
+
+    # -- errors ------------------------------------------------------------------------------------------------------
+
+    def _note(self, exc: Exception) -> None:
+        if self._errors is None:
+            self._errors = []
+        self._errors.append(exc)
+
+    def _fault(self, exc: BaseException, *, cancelled: bool = False) -> None:
+        """Keep an error; a cancellation is one only if it was not ours."""
+        if isinstance(exc, GeneratorExit):
+            raise exc
+        if not isinstance(exc, CancelledError):
+            self._note(exc if isinstance(exc, Exception) else _contained(exc))
+        elif self._cancels:
+            self._cancels -= 1
+            self._uncancel()
+        elif not cancelled:
+            error = ServiceCancelled(
+                f"the task of {self._record.subject} was cancelled, but not by Plait; "
+                "find who calls cancel() on it, and call stop() instead"
+            )
+            error.__cause__ = exc
+            self._note(error)
+
+    # -- what a service asks of its life -----------------------------------------------------------------------------
+
+    async def enter(self, manager: Any) -> Any:
+        """Enter `manager` in this incarnation's task; see `Service.enter`."""
+        if self._task is None or asyncio.current_task() is not self._task or self._phase is Phase.OVER:
+            raise LifecycleError(
+                f"{self._record.subject} called enter() outside its own task; what is entered there could not "
+                "be left in the same task: call it in on_start or run"
+            )
+        if self._stack is None:
+            self._stack = AsyncExitStack()
+        if hasattr(type(manager), "__aenter__"):
+            return await self._stack.enter_async_context(manager)
+        return self._stack.enter_context(manager)
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None) -> asyncio.Task[Any]:
+        """A task that ends with `run`, or fails the incarnation; see `Service.spawn`."""
+        if self._phase not in (Phase.START, Phase.RUN, Phase.DRAIN):
+            coro.close()
+            raise LifecycleError(
+                f"{self._record.subject} called spawn() while it was {self._record.state.value}; "
+                "spawn in on_start, run or while it runs"
+            )
+        task = self._owner.create_task(
+            _contain(coro), f"{self._record.path} {name or getattr(coro, '__qualname__', 'spawned')}"
+        )
+        self._adopt(task)
+        return task
+
+    def _adopt(self, task: asyncio.Task[Any]) -> None:
+        """Take a task among those that are cancelled and awaited at the end."""
+        if self._spawned is None:
+            self._spawned = set()
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned_done)
+
+    def _spawned_done(self, task: asyncio.Task[Any]) -> None:
+        assert self._spawned is not None
+        self._spawned.discard(task)
+        if task.cancelled() or (exc := task.exception()) is None:
+            return
+        assert isinstance(exc, Exception)  # _contain sees to it
+        if self._phase in (Phase.OVER, Phase.LEFT):
+            context = {"message": f"a task {self._record.subject} left behind failed", "exception": exc, "task": task}
+            self._owner.loop.call_exception_handler(context)
+        elif self._phase in (Phase.DRAIN, Phase.END):
+            self._note(exc)
+        else:
+            self._fail(exc)
+
+    def stopping(self) -> Stopping:
+        """The awaitable `Service.stopping`; reading it in `run` asks for time to return."""
+        if self._stopping is None:
+            self._stopping = Stopping()
+            if self._record.state is State.STOPPING:
+                self._stopping._event.set()
+        if self._task is not None and self._record.shape.run and asyncio.current_task() is self._task:
+            self._heeds = True
+        return self._stopping
+
+
+async def _contain(coro: Coroutine[Any, Any, Any]) -> Any:
+    """`coro`, but SystemExit and KeyboardInterrupt, which a task would let out of the loop, become its failure."""
+    try:
+        return await coro
+    except (SystemExit, KeyboardInterrupt) as exc:
+        raise _contained(exc) from exc
+
+
+def _contained(exc: BaseException) -> ServiceError:
+    error = ServiceError(f"a service raised {exc!r}; to end the program call application.stop()")
+    error.__cause__ = exc
+    return error
+
+
+_ASYNCIO = asyncio.__path__[0]
+
+
+def where(task: asyncio.Task[Any] | None) -> str:
+    """The file and line a task is suspended at, for people."""
+    coro: Any = task.get_coro() if task is not None else None
+    frame = None
+    while coro is not None:
+        here = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
+        if here is not None and (frame is None or not here.f_code.co_filename.startswith(_ASYNCIO)):
+            frame = here
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_qualname})" if frame else "an unknown line"

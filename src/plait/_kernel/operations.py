@@ -1,0 +1,338 @@
+"""Starting and stopping many services in order.
+
+Rules:
+- An operation is a set of services and, for each, a count of what it still waits for. Nothing polls: a service
+  begins in the very call that brought its count to zero.
+- Start: a service waits for its group to open and for what it needs to be ready. The first failure ends the
+  operation: what is starting is cancelled, what has started is stopped, in reverse.
+- Stop: a service waits for its group to have drained and for its dependents to have stopped. A group ends after its
+  services. Errors are collected, and keep nothing from stopping.
+- Cancelling one who waits for an operation ends his wait; when the last who waits for a start is cancelled, the
+  start is rolled back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from plait._kernel.budget import shrink
+from plait._kernel.engine import Engine, Operation
+from plait._kernel.graph import needs_of
+from plait._kernel.record import Record
+from plait._kernel.states import AT_REST, LIVE, Intent, State
+
+log = logging.getLogger("plait.kernel")
+
+SLICE = 500
+"""How many services begin in one go before the loop gets a turn, so that a large tree does not block it."""
+
+
+class Ordered(Operation):
+    """Counts, and a queue of those whose count has come to zero."""
+
+    def __init__(self, engine: Engine, target: Record) -> None:
+        self.engine = engine
+        self.target = target
+        self.errors: list[Exception] = []
+        self.done: asyncio.Future[None] = engine.loop.create_future()
+        self._members: dict[Record, None] = {}
+        """Those the operation still waits for."""
+        self._waits: dict[Record, int] = {}
+        """What a member waits for; a member without an entry waits for its group alone."""
+        self._blocks: dict[Record, list[Record]] = {}
+        """The members that wait for a record."""
+        self._unfinished: dict[Record, int] = {}
+        """How many of its services an open group waits for."""
+        self._queue: deque[Record] = deque()
+        self._pumping = False
+
+    def _block(self, record: Record, on: Record) -> None:
+        self._blocks.setdefault(on, []).append(record)
+        self._waits[record] = self._waits.get(record, 1 if record.parent in self._members else 0) + 1
+
+    def _release(self, record: Record) -> None:
+        left = self._waits.get(record, 1) - 1
+        if left > 0:
+            self._waits[record] = left
+        else:
+            self._waits.pop(record, None)
+            self._queue.append(record)
+
+    def _release_blocked(self, by: Record) -> None:
+        for record in self._blocks.pop(by, ()):
+            if record in self._members:
+                self._release(record)
+
+    def _open(self, group: Record) -> bool:
+        """Let the services of a group go; whether there are any."""
+        members = [child for child in (group.children or {}).values() if child in self._members]
+        self._unfinished[group] = len(members)
+        for child in members:
+            self._release(child)
+        return bool(members)
+
+    def _less_one(self, group: Record | None) -> bool:
+        """Whether this was the last service that an open group waited for."""
+        if group is None or group not in self._unfinished:
+            return False
+        self._unfinished[group] -= 1
+        return self._unfinished[group] == 0
+
+    def _begin(self, record: Record) -> None:
+        raise NotImplementedError
+
+    def _complete(self) -> None:
+        raise NotImplementedError
+
+    def _pump(self) -> None:
+        if self._pumping:
+            return
+        self._pumping = True
+        for _ in range(SLICE):
+            if not self._queue:
+                break
+            self._begin(self._queue.popleft())
+        self._pumping = False
+        if self._queue:
+            self.engine.loop.call_soon(self._pump)
+        elif not self._members and not self.done.done():
+            self._complete()
+
+    def _close(self) -> None:
+        self.engine.operations.remove(self)
+        self.done.set_result(None)
+
+
+class Start(Ordered):
+    """Bring `target`, and all below it that is at rest and meant to be up, to readiness."""
+
+    def __init__(self, engine: Engine, target: Record) -> None:
+        super().__init__(engine, target)
+        self.waiters = 0
+        self.interrupted = False
+        """It was told to stop, and nothing failed."""
+        self.begun: dict[Record, None] = {}
+        self.culprit = target
+        """Whose failure it was."""
+        self.undone: list[Record] = []
+        """What was stopped again, in the order of its start."""
+        self._rollback: Stop | None = None
+
+    def launch(self) -> None:
+        """Begin with all that waits for nothing."""
+        self.engine.operations.append(self)
+        self._members = dict.fromkeys(_to_start(self.target))
+        for record in tuple(self._members):
+            if record.needs and record in self._members:
+                self._await_needs(record)
+        self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
+        self._pump()
+
+    def _await_needs(self, record: Record) -> None:
+        for need in needs_of(record):
+            if need in self._members or need.state is State.STARTING:
+                self._block(record, need)
+            elif not need.met:
+                self._skip(record, need)
+                return
+
+    def _begin(self, record: Record) -> None:
+        if record in self._members:
+            self.begun[record] = None
+            self.engine.begin(record)
+
+    def on_started(self, record: Record) -> None:
+        if record in self.begun and record.shape.group and record in self._members and not self._open(record):
+            self.engine.ready(record)
+        self._pump()
+
+    def on_ready(self, record: Record) -> None:
+        self._release_blocked(record)
+        if record in self._members:
+            del self._members[record]
+            self._child_done(record)
+        self._pump()
+
+    def _child_done(self, record: Record) -> None:
+        if self._rollback is None and not self.interrupted and self._less_one(record.parent):
+            assert record.parent is not None
+            self.engine.ready(record.parent)
+
+    def on_ended(self, record: Record) -> bool:
+        if record not in self.begun or self.interrupted or self._rollback is not None:
+            return False
+        if record.error is not None:
+            self.culprit = record
+            self.abort(record.error)
+            return True
+        if record in self._members:  # an operator stopped it while it was starting
+            del self._members[record]
+            for dependent in self._blocks.pop(record, ()):
+                self._skip(dependent, record)
+            self._child_done(record)
+        self._pump()
+        return False
+
+    def _skip(self, record: Record, need: Record) -> None:
+        """What needs a service that is down stays as it is, and nobody waits for it."""
+        if record not in self._members:
+            return
+        log.warning("%s was not started: it needs %s, which is %s", record.subject, need.subject, need.state.value)
+        for other in record.below():
+            self._members.pop(other, None)
+            self._waits.pop(other, None)
+        for other in record.below():
+            for dependent in self._blocks.pop(other, ()):
+                self._skip(dependent, other)
+        self._child_done(record)
+
+    def leave_out(self, record: Record) -> None:
+        """An operator wants down what has not begun."""
+        if record in self._members and record not in self.begun:
+            for other in record.below():
+                self._members.pop(other, None)
+            for dependent in self._blocks.pop(record, ()):
+                self._skip(dependent, record)
+            self._child_done(record)
+            self._pump()
+
+    def abort(self, cause: Exception | None) -> None:
+        """Stop again all that has begun; `cause` is the failure, None if nobody waits any more."""
+        if self._rollback is not None or self.done.done():
+            return
+        self.interrupted = cause is None
+        self._members.clear()
+        self._queue.clear()
+        if cause is not None:
+            self.errors.append(cause)
+        self.undone = [record for record in self.begun if record.state in LIVE and not record.shape.group]
+        self._rollback = Stop(self.engine, self.target, self.begun, cause=cause)
+        self._rollback.launch(self._rolled_back)
+
+    def _rolled_back(self) -> None:
+        assert self._rollback is not None
+        self.errors += self._rollback.errors
+        self._close()
+
+    def superseded(self, stop: Stop) -> None:
+        """A stop of all that this starts has begun; it does the work."""
+        if self._rollback is None and not self.interrupted:
+            self.interrupted = True
+            self._members.clear()
+            self._queue.clear()
+            stop.done.add_done_callback(lambda _: self._close())
+
+    def _complete(self) -> None:
+        if self._rollback is None and not self.interrupted:
+            self._close()
+
+
+def _to_start(target: Record) -> Iterable[Record]:
+    """Below `target`, each group before its services: what is at rest and meant to be up."""
+    stack = [target]
+    while stack:
+        record = stack.pop()
+        if record is not target and record.intent is Intent.DOWN:
+            continue
+        if record.state in AT_REST:
+            yield record
+        if record.children:
+            stack.extend(reversed(record.children.values()))
+
+
+class Stop(Ordered):
+    """Bring `records`, and all below them, to rest; `target` is what messages and other operations go by."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        target: Record,
+        records: Iterable[Record],
+        *,
+        cause: Exception | None = None,
+        delay: float = 0.0,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(engine, target)
+        self.cause = cause
+        self._records = records
+        self._delay = delay
+        self._timeout = timeout
+        self._then: Callable[[], None] = lambda: None
+        self._begun: set[Record] = set()
+
+    def launch(self, then: Callable[[], None] | None = None) -> None:
+        """Begin with what nothing depends on; `then` is called when all is at rest."""
+        self._then = then or self._then
+        self.engine.operations.append(self)
+        alive = (other for record in self._records for other in record.below() if other.state in LIVE)
+        self._members = dict.fromkeys(alive)
+        for record in self._members:
+            for need in needs_of(record) if record.needs else ():
+                if need in self._members:
+                    self._block(need, record)
+        for operation in tuple(self.engine.operations):
+            if isinstance(operation, Start) and operation.target.within(self.target):
+                operation.superseded(self)
+        if self._delay and self.target.state is State.RUNNING:
+            # Still accepting, no longer ready: load balancers need a moment to turn away.
+            self._begun.add(self.target)
+            self.engine.ending(self.target)
+            self.engine.deadlines.after(self._delay, self._go)
+        else:
+            self._delay = 0.0
+            self._go()
+
+    def _go(self) -> None:
+        if self._timeout is not None:
+            self.engine.shrink = shrink(self._members, self._blocks, self._timeout - self._delay)
+        self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
+        self._pump()
+
+    def _begin(self, record: Record) -> None:
+        if record in self._begun or record.state is not State.STOPPING:
+            self._begun.add(record)
+            self.engine.stop(record)
+
+    def on_drained(self, record: Record) -> None:
+        if record in self._begun and record in self._members and not self._open(record):
+            self.engine.finish(record, self._cause_of(record))
+        self._pump()
+
+    def on_ended(self, record: Record) -> bool:
+        if record not in self._members:
+            return False
+        del self._members[record]
+        if record.error is not None and record.error is not self.cause:
+            self.errors.append(record.error)
+        self._release_blocked(record)
+        if self._less_one(record.parent):
+            assert record.parent is not None
+            self.engine.finish(record.parent, self._cause_of(record.parent))
+        self._pump()
+        return True
+
+    def _cause_of(self, record: Record) -> Exception | None:
+        return self.cause if record is self.target else None
+
+    def _complete(self) -> None:
+        self._close()
+        self._then()
+
+
+async def wait(done: asyncio.Future[Any]) -> None:
+    """Wait; cancelling the caller does not cancel what is waited for."""
+    await asyncio.wait([done])
+
+
+async def wait_out(done: asyncio.Future[Any]) -> None:
+    """Wait whatever comes: for a caller that was cancelled, and owes an orderly end that has a deadline."""
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError:
+            continue

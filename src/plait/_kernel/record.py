@@ -1,0 +1,132 @@
+"""What the kernel knows of one service: a record the author never sees.
+
+Rules: made by `Service.__new__`, so that no author ever has to call `super().__init__()`; changed by the engine
+alone once the tree runs. It is a record and no more: slots, and what can be read off them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+from plait._kernel.hooks import Hooks, Shape
+from plait._kernel.policy import DEFAULT, Policy
+from plait._kernel.states import READY, Intent, State
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+NO_ARGUMENTS: Arguments = ((), {})
+
+
+class Life:
+    """One incarnation, as the rest of the kernel sees it; incarnation.py has the only kind."""
+
+    __slots__ = ()
+
+    async def enter(self, manager: Any) -> Any:
+        """Enter a context manager in this incarnation's task, to be unwound when it ends."""
+        raise NotImplementedError
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None) -> asyncio.Task[Any]:
+        """A task that this incarnation owns."""
+        raise NotImplementedError
+
+    def stopping(self) -> Any:
+        """The awaitable that is set when a stop is requested."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """A stop was requested: drain, then end; a group then waits for `finish`."""
+        raise NotImplementedError
+
+    def finish(self, cause: Exception | None = None) -> None:
+        """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
+        raise NotImplementedError
+
+
+class Record:
+    """One service: its place in the tree, its state, and its present life if it has one."""
+
+    __slots__ = (
+        "arguments",
+        "children",
+        "endpoints",
+        "error",
+        "incarnation",
+        "intent",
+        "life",
+        "log",
+        "name",
+        "needs",
+        "parent",
+        "policy",
+        "returned",
+        "service",
+        "shape",
+        "since",
+        "state",
+    )
+
+    def __init__(self, service: Hooks, shape: Shape, arguments: Arguments) -> None:
+        self.service = service
+        self.shape = shape
+        self.arguments = arguments
+        """What the constructor was called with, to compare trees at a reload."""
+        self.name = ""
+        self.parent: Record | None = None
+        self.children: dict[str, Record] | None = {} if shape.group else None
+        self.needs: tuple[Record | str, ...] = ()
+        self.policy: Policy = DEFAULT
+        self.state = State.NEW
+        self.intent = Intent.UP
+        self.incarnation = 0
+        self.life: Life | None = None
+        self.returned = False
+        """The last incarnation ended because `run` returned, so a need for this service stays met."""
+        self.error: Exception | None = None
+        self.endpoints: tuple[str, ...] = ()
+        self.since = 0.0
+        self.log: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def path(self) -> str:
+        """Names from the root, joined by "/"; the root itself is "/"."""
+        if self.parent is None:
+            return self.name
+        above = self.parent.path
+        return self.name if above == "/" else f"{above}/{self.name}"
+
+    @property
+    def subject(self) -> str:
+        """What messages call this service."""
+        return f"{'group' if self.shape.group else 'service'} {self.path!r}"
+
+    @property
+    def met(self) -> bool:
+        """Whether what needs this service may start."""
+        return self.state in READY or self.returned
+
+    def below(self) -> Iterator[Record]:
+        """This record and all below it, each before its children, in the order of `add`."""
+        stack = [self]
+        while stack:
+            record = stack.pop()
+            yield record
+            if record.children:
+                stack.extend(reversed(record.children.values()))
+
+    def within(self, other: Record) -> bool:
+        """Whether this is `other` or stands below it."""
+        record: Record | None = self
+        while record is not None and record is not other:
+            record = record.parent
+        return record is other
+
+    @property
+    def top(self) -> Record:
+        """The uppermost record of this tree: the application's, once the service was added to one."""
+        record = self
+        while record.parent is not None:
+            record = record.parent
+        return record

@@ -1,0 +1,233 @@
+"""Service: what authors subclass.
+
+Rules: authors override hooks (hooks.py), and nothing else; `start`, `stop` and `restart` own the state machine.
+No upcall is ever needed: `__new__` makes the kernel's record. A service belongs to one group, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import re
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast, overload
+
+from plait._kernel import commands
+from plait._kernel.engine import Engine, engine_of
+from plait._kernel.hooks import HOOKS, Hooks, Shape
+from plait._kernel.host import Host
+from plait._kernel.incarnation import Stopping
+from plait._kernel.policy import DEFAULT, Policy
+from plait._kernel.record import NO_ARGUMENTS, Arguments, Record
+from plait._kernel.reserved import check_subclass, guard
+from plait._kernel.states import Intent, State
+from plait.errors import LifecycleError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RESERVED = frozenset(
+    {"application", "effective_policy", "enter", "intent", "log", "name", "path", "pause", "ready", "restart"}
+    | {"resume", "run_in_thread", "spawn", "start", "state", "stop", "stopping", "unpaused"}
+)
+"""What a service may neither override nor assign. `pause`, `resume`, `ready`, `unpaused` are kept for Plait."""
+
+_logger = logging.getLogger("plait.service")
+
+
+class Service(Hooks):
+    """Something that starts, runs and stops, as part of an application.
+
+    Override any of `on_start`, `run`, `on_drain`, `on_stop`. Add it to a group or an application, which
+    starts it after what it needs, and stops it before that. One service may live several times; each life is an
+    incarnation, with a task of its own if a hook needs one.
+    """
+
+    __slots__ = ("__weakref__", "_record")
+
+    _reserved: ClassVar[frozenset[str]] = RESERVED
+    _shape: ClassVar[Shape]
+    _is_group: ClassVar[bool] = False
+
+    policy: ClassVar[Policy] = DEFAULT
+    """The class's own policy; keyword arguments of `add` override its fields."""
+
+    _record: Record
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:  # Any: or every subclass's constructor loses its type
+        self = super().__new__(cls)
+        self._record = cls._make_record(self, (args, kwargs) if args or kwargs else NO_ARGUMENTS)
+        return self
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_subclass(cls)
+        if not isinstance(cls.policy, Policy):
+            raise TypeError(f"{cls.__name__}.policy is {cls.policy!r}; it takes a Policy(...)")
+        cls._shape = Shape(cls, group=cls._is_group)
+
+    @classmethod
+    def _make_record(cls, service: Service, arguments: Arguments) -> Record:
+        record = Record(service, cls._shape, arguments)
+        record.policy = service.policy
+        return record
+
+    def __repr__(self) -> str:
+        record = self._record
+        return f"<{type(self).__name__} {record.path or 'not added'} {record.state.value}>"
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name in its group: the one given to `add`, else the class's in snake case."""
+        return self._record.name or snake_case(type(self).__name__)
+
+    @property
+    def path(self) -> str:
+        """Its place in the application: names joined by "/", as "backend/db"."""
+        return self._record.path or self.name
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._record.state
+
+    @property
+    def intent(self) -> Intent:
+        """What the operator wants of it."""
+        return self._record.intent
+
+    @property
+    def effective_policy(self) -> Policy:
+        """The policy in force: the class's, with what `add` was given."""
+        return self._record.policy
+
+    @property
+    def application(self) -> Host:
+        """The application it is in. LifecycleError before it was added to one."""
+        return cast(Host, self._engine().root.service)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry `service`, this one's path, and `incarnation`."""
+        record = self._record
+        if record.log is None:
+            record.log = _ServiceLog(_logger, {"record": record})
+        return record.log
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start it, and all below it; return when it is ready.
+
+        A service that is ready already is left alone, one that is stopping is awaited first. StartFailed, an
+        ExceptionGroup with the root cause first, if anything failed: what had started was stopped again.
+        InvalidTree if the composition is wrong, LifecycleError if its group or what it needs is not running,
+        StartInterrupted if it was stopped meanwhile. Cancelling the last caller rolls the start back.
+        """
+        await commands.start(self._record)
+
+    async def stop(self) -> None:
+        """Drain and stop it, and all below it; return when it is at rest, within its deadlines.
+
+        What needs it keeps running. It stays down until started again. StopFailed if something went wrong on
+        the way; it has stopped all the same. Cancelling a caller ends only its wait.
+        """
+        await commands.stop(self._record)
+
+    async def restart(self) -> None:
+        """Stop it and start it again, it alone: a new incarnation. Errors are those of `stop` and `start`."""
+        await commands.restart(self._record)
+
+    # -- what its own code may ask -----------------------------------------------------------------------------------
+
+    @property
+    def stopping(self) -> Stopping:
+        """Await it, or ask `is_set()`, to learn that a stop was requested.
+
+        A `run` that has read it is given `drain_timeout` to return by itself before it is cancelled.
+        """
+        return self._engine().life(self._record).stopping()
+
+    @overload
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T: ...
+    @overload
+    async def enter(self, manager: AbstractContextManager[T]) -> T: ...
+    async def enter(self, manager: Any) -> Any:
+        """Enter a context manager, sync or async; it is left when this incarnation ends, in reverse order.
+
+        Whatever ended the incarnation, it is left in the task that entered it, so task groups and cancel
+        scopes may be entered; it sees the failure that ended the incarnation, CancelledError after a requested
+        stop, nothing after `run` returned. LifecycleError anywhere but in `on_start`, `run` and `on_stop`.
+        """
+        return await self._engine().life(self._record).enter(manager)
+
+    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+        """Run `coro` in a task that this incarnation owns.
+
+        It is cancelled with `run`, or when `run` returns. If it raises, the incarnation fails. LifecycleError
+        if the service is not running.
+        """
+        try:
+            life = self._engine().life(self._record)
+        except LifecycleError:
+            coro.close()
+            raise
+        return life.spawn(coro, name)
+
+    async def run_in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a blocking function in one of the application's threads, with this context's variables.
+
+        A thread cannot be interrupted: a cancelled caller waits until the function has returned, so that
+        `on_stop` never runs beside it; past the service's deadline it is left behind.
+        """
+        engine = self._engine()
+        call = partial(contextvars.copy_context().run, function, *args, **kwargs)
+        future = engine.loop.run_in_executor(engine.threads(), call)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not future.done():
+                await asyncio.wait([future])
+            if not future.cancelled() and (error := future.exception()) is not None:
+                self.log.warning("a thread that was waited for while stopping raised %r", error)
+            raise
+
+    def _announce(self, endpoint: str) -> None:
+        """Say that this incarnation accepts work at `endpoint`, a URL with the real port."""
+        self._engine().announce(self._record, endpoint)
+
+    def _engine(self) -> Engine:
+        engine = engine_of(self._record)
+        if engine is None:
+            raise LifecycleError(
+                f"{self._record.subject if self._record.name else type(self).__name__} is in no application; "
+                "add it to one first"
+            )
+        return engine
+
+
+Service._shape = Shape(Service, group=False)
+guard(Service, RESERVED)
+guard(Hooks, frozenset(HOOKS))
+
+
+class _ServiceLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the service's path and incarnation at the time of the message."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        record: Record = cast(Any, self.extra)["record"]
+        extra = {"service": record.path, "incarnation": record.incarnation, **(kwargs.get("extra") or {})}
+        return msg, {**kwargs, "extra": extra}
+
+
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def snake_case(name: str) -> str:
+    """ "HTTPServer" as "http_server"."""
+    return _WORD.sub("_", name).lower().strip("_") or "service"

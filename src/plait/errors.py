@@ -1,0 +1,143 @@
+"""Every error Plait raises, in one tree.
+
+Rules: a message names the subject, says what happened, and gives the cure. The type says who is to blame:
+`UsageError` the person who typed a command or wrote a file, `InvalidTree` the author of a composition,
+`LifecycleError` the caller of a method at the wrong moment, `ServiceError` the service itself. Where several
+things went wrong at once they come in an `ExceptionGroup`, root cause first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class PlaitError(Exception):
+    """The root of the tree; catch it to catch everything Plait itself complains about."""
+
+
+# -- what was asked for cannot be done as it was asked: exit code 2 ---------------------------------------------
+
+
+class UsageError(PlaitError):
+    """A command line, a configuration file or an environment that cannot be followed."""
+
+
+class TargetNotFound(UsageError):
+    """No module, file, attribute or plugin answers to the name of a target."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one value: where it came from, which key, what it was and what was expected.
+
+    `source` is for people: "--port", "ECHO_PORT", "echo.toml [db]". `value` is already masked if it is secret.
+    """
+
+    source: str
+    key: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        shown = f" = {self.value}" if self.value else ""
+        return f"{self.source}: {self.key}{shown}: {self.expected}"
+
+
+class OptionsError(UsageError):
+    """Options that do not fit their declaration; `problems` holds every one of them, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class MissingExtra(UsageError, ImportError):
+    """A feature was asked for whose optional dependency is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an extra that is not installed; run: pip install 'plait[{extra}]'")
+
+
+class EndpointError(UsageError, ValueError):
+    """A text that is no endpoint URL, or one that means nothing where it stands."""
+
+
+# -- the application cannot be made: exit code 3 ----------------------------------------------------------------
+
+
+class TargetFailed(PlaitError):
+    """Importing the target's module, or calling its factory, raised; the cause is chained."""
+
+
+class InvalidTree(PlaitError):
+    """A composition that cannot be started: a name used twice, an unknown need, a cycle. Nothing was touched."""
+
+
+class ListenError(PlaitError, OSError):
+    """An address that could not be listened on; `errno` is the system's, and the message says what to do."""
+
+
+# -- the wrong moment -------------------------------------------------------------------------------------------
+
+
+class LifecycleError(PlaitError, RuntimeError):
+    """A method of the lifecycle was called in a state in which it means nothing."""
+
+
+class IllegalTransition(LifecycleError):
+    """A move that is not in the state table. Seen from outside the kernel, it is a defect in Plait."""
+
+    def __init__(self, subject: str, old: str, new: str) -> None:
+        super().__init__(f"{subject} cannot go from {old} to {new}")
+
+
+class StartInterrupted(LifecycleError):
+    """The service was told to stop while it was starting; whoever waited for the start gets this."""
+
+
+# -- a service failed -------------------------------------------------------------------------------------------
+
+
+class ServiceError(PlaitError):
+    """One incarnation of one service went wrong."""
+
+
+class ServiceCancelled(ServiceError):
+    """The service's task was cancelled by somebody other than Plait, which counts as a failure."""
+
+
+class StartTimeout(ServiceError, TimeoutError):
+    """A service was not ready within its `start_timeout`."""
+
+
+class StopTimeout(ServiceError, TimeoutError):
+    """A service did not stop within its `stop_timeout`; if it ignored its cancellation, its task still runs."""
+
+
+class ClientGaveUp(ServiceError, ConnectionError):
+    """A client could not connect in as many attempts as it was allowed; the last error is chained."""
+
+
+class StartFailed(ExceptionGroup[Exception]):
+    """The application, or a service added to it, did not start; what had started was stopped again.
+
+    The first exception is the root cause; the others are what it made fail, and errors of the roll-back.
+    """
+
+    def derive(self, excs: Sequence[Exception], /) -> StartFailed:
+        return StartFailed(self.message, excs)
+
+
+class ApplicationFailed(ExceptionGroup[Exception]):
+    """A running application stopped because a service failed, or did not stop as it should."""
+
+    def derive(self, excs: Sequence[Exception], /) -> ApplicationFailed:
+        return ApplicationFailed(self.message, excs)
+
+
+class StopFailed(ExceptionGroup[Exception]):
+    """A service stopped because it was told to, but not cleanly; it is at rest all the same."""
+
+    def derive(self, excs: Sequence[Exception], /) -> StopFailed:
+        return StopFailed(self.message, excs)
