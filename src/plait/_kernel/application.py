@@ -195,16 +195,17 @@ class Application(Group):
         unsubscribe = self.subscribe(sink)
         try:
             while True:
-                await more.wait()
-                more.clear()
                 if dropped:
                     count, dropped = dropped, 0
                     yield EventsDropped(time=time.time(), count=count)
-                while queue:
+                elif queue:
                     event = queue.popleft()
                     yield event
                     if _is_last(event):
                         return
+                else:
+                    more.clear()
+                    await more.wait()
         finally:
             unsubscribe()
 

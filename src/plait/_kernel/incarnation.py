@@ -9,8 +9,8 @@ Rules:
   again, and then left behind and reported, so that no service can hold up the end of an application.
 - A cancellation that Plait did not ask for is the service's failure.
 
-        START ──→ RUN ──→ (DRAIN) ──→ END ──→ OVER
-          └───────────────────────────↑ └──→ LEFT
+    NEW ──→ START ──→ RUN ──→ (DRAIN) ──→ END ──→ OVER
+     └────────┴────────────────────────────↑ └──→ LEFT
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from asyncio import CancelledError
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol
 
 from plait._kernel.deadlines import Deadline, Deadlines
@@ -34,6 +35,7 @@ GRACE_MOST = 1.0
 class Phase(Enum):
     """What the incarnation's task is doing."""
 
+    NEW = "not begun"
     START = "on_start"
     RUN = "run"
     DRAIN = "on_drain"
@@ -125,20 +127,23 @@ class Incarnation(Life):
 
     def begin(self) -> None:
         """Start the task; the engine hears `started`, then `ended`."""
-        self._phase = Phase.START
+        self._phase = Phase.NEW
         self._task = self._owner.create_task(self._live(), self._record.path)
+        self._task.add_done_callback(self._died)
         if self._record.shape.start:
             self._arm(self._record.policy.start_timeout)
 
     async def _live(self) -> None:
         shape, service = self._record.shape, self._record.service
         has_started = returned = False
-        try:
-            if shape.start:
-                await service.on_start()
-            has_started = True
-        except BaseException as exc:
-            self._fault(exc)
+        if self._phase is Phase.NEW:
+            self._phase = Phase.START
+            try:
+                if shape.start:
+                    await service.on_start()
+                has_started = True
+            except BaseException as exc:
+                self._fault(exc)
         if has_started and self._phase is Phase.START:
             self._phase = Phase.RUN
             self._disarm()
@@ -148,6 +153,12 @@ class Incarnation(Life):
             elif self._phase is not Phase.END:
                 returned = await self._run()
         await self._end(has_started, returned)
+
+    def _died(self, task: asyncio.Task[None]) -> None:
+        """Somebody cancelled the task before its first step, so that none of its own steps could tell."""
+        if self._phase in (Phase.NEW, Phase.END) and task.cancelled():
+            self._fault(CancelledError())
+            self._over(False)
 
     async def _run(self) -> bool:
         """Whether `run` returned, and did not raise."""
@@ -182,11 +193,16 @@ class Incarnation(Life):
         if has_started and self._record.shape.stop:
             await self._step(self._record.service.on_stop())
         if self._stack is not None:
-            await self._unwind(self._stack, returned)
+            await self._unwind(self._stack)
         if self._phase is not Phase.LEFT:
-            self._phase = Phase.OVER
-            self._disarm()
-            self._owner.ended(self._record, self._errors or [], returned=returned and unasked)
+            self._over(returned and unasked)
+
+    def _over(self, returned: bool) -> None:
+        if self._phase is not Phase.END:
+            self._owner.ending(self._record)
+        self._phase = Phase.OVER
+        self._disarm()
+        self._owner.ended(self._record, self._errors or [], returned=returned)
 
     async def _step(self, work: Coroutine[Any, Any, Any]) -> None:
         """Await one step of the ending; what it raises is kept, and the next step follows."""
@@ -207,11 +223,9 @@ class Incarnation(Life):
                 task.cancel()
                 self._owner.stuck(self._record, f"task {task.get_name()!r} at {where(task)}")
 
-    async def _unwind(self, stack: AsyncExitStack, returned: bool) -> None:
-        """Leave what was entered as a `with` would: with the exception that ended the incarnation."""
-        cause: BaseException | None = CancelledError()
-        if self._errors or returned:
-            cause = self._errors[0] if self._errors else None
+    async def _unwind(self, stack: AsyncExitStack) -> None:
+        """Leave what was entered: with the failure that ended the incarnation, or as after a body that is done."""
+        cause = self._errors[0] if self._errors else None
         try:
             if cause is None:
                 await stack.__aexit__(None, None, None)
@@ -257,7 +271,9 @@ class Incarnation(Life):
         """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
         if cause is not None:
             self._note(cause)
-        if self._phase in (Phase.START, Phase.RUN, Phase.DRAIN):
+        if self._phase is Phase.NEW:
+            self._to_end()  # a task cancelled before its first step would never take it
+        elif self._phase in (Phase.START, Phase.RUN, Phase.DRAIN):
             self._to_end()
             self._interrupt()
 
@@ -294,7 +310,7 @@ class Incarnation(Life):
             self._deadline = None
 
     def _overdue(self) -> None:
-        if self._phase is Phase.START:
+        if self._phase in (Phase.NEW, Phase.START):
             self._note(StartTimeout(self._late_text("was not ready after", "start_timeout")))
             self.finish()
         elif self._phase is Phase.DRAIN:
@@ -377,13 +393,17 @@ class Incarnation(Life):
             )
         if self._stack is None:
             self._stack = AsyncExitStack()
+        if isinstance(manager, asyncio.TaskGroup) or hasattr(manager, "start_soon"):
+            entered = await manager.__aenter__()
+            self._stack.push_async_exit(partial(_leave_task_group, manager))
+            return entered
         if hasattr(type(manager), "__aenter__"):
             return await self._stack.enter_async_context(manager)
         return self._stack.enter_context(manager)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None) -> asyncio.Task[Any]:
         """A task that ends with `run`, or fails the incarnation; see `Service.spawn`."""
-        if self._phase not in (Phase.START, Phase.RUN, Phase.DRAIN):
+        if self._phase not in (Phase.NEW, Phase.START, Phase.RUN, Phase.DRAIN):
             coro.close()
             raise LifecycleError(
                 f"{self._record.subject} called spawn() while it was {self._record.state.value}; "
@@ -425,6 +445,24 @@ class Incarnation(Life):
         if self._task is not None and self._record.shape.run and asyncio.current_task() is self._task:
             self._heeds = True
         return self._stopping
+
+
+async def _leave_task_group(group: Any, kind: Any, error: BaseException | None, trace: Any) -> bool | None:
+    """Its tasks are cancelled, as spawned ones are; left as after a body that is done it would wait for them."""
+    if error is not None:
+        left: bool | None = await group.__aexit__(kind, error, trace)
+        return left
+    if hasattr(group, "cancel_scope"):  # anyio's
+        group.cancel_scope.cancel()
+        await group.__aexit__(None, None, None)
+        return None
+    cancelled = CancelledError()
+    try:
+        await group.__aexit__(CancelledError, cancelled, None)
+    except CancelledError as exc:
+        if exc is not cancelled:
+            raise
+    return None
 
 
 async def _contain(coro: Coroutine[Any, Any, Any]) -> Any:

@@ -161,8 +161,9 @@ class Service(Hooks):
         """Enter a context manager, sync or async; it is left when this incarnation ends, in reverse order.
 
         Whatever ended the incarnation, it is left in the task that entered it, so task groups and cancel
-        scopes may be entered; it sees the failure that ended the incarnation, CancelledError after a requested
-        stop, nothing after `run` returned. LifecycleError anywhere but in `on_start`, `run` and `on_stop`.
+        scopes may be entered; it sees the failure that ended the incarnation, and nothing after a requested stop
+        or when `run` returned. The tasks of a task group are then cancelled, as spawned ones are.
+        LifecycleError anywhere but in `on_start`, `run` and `on_stop`.
         """
         return await self._engine().life(self._record).enter(manager)
 
