@@ -124,9 +124,14 @@ async def test_enter_is_refused_outside_the_services_own_task() -> None:
     app = Application("shop")
     wrong = app.add(Wrong(), name="wrong")
     with pytest.raises(ApplicationFailed, match=r"called enter\(\) outside its own task"):
-        async with app:
-            with pytest.raises(LifecycleError, match="call it in on_start or run"):
-                await wrong.enter(asyncio.timeout(1))
+        await enter_from_the_body(app, wrong)
+
+
+async def enter_from_the_body(app: Application, wrong: Service) -> None:
+    """Where it is refused at once."""
+    async with app:
+        with pytest.raises(LifecycleError, match="call it in on_start or run"):
+            await wrong.enter(asyncio.timeout(1))
 
 
 async def test_a_failure_of_a_running_service_stops_the_application(diary: Diary) -> None:
@@ -283,9 +288,14 @@ async def test_an_exit_in_a_service_is_its_failure(hook: str, error: BaseExcepti
     app = Application("shop")
     app.add(leaving(), name="leaving")
     with pytest.raises((StartFailed, ApplicationFailed)) as caught:
-        async with app:
-            await asyncio.sleep(0.001)
+        await run_a_little(app)
     assert caught.value.exceptions[0].__cause__ is error
+
+
+async def run_a_little(app: Application) -> None:
+    """Up, and down again."""
+    async with app:
+        await asyncio.sleep(0.001)
 
 
 async def test_a_cancellation_nobody_asked_for_is_a_failure() -> None:

@@ -15,7 +15,7 @@ from plait._kernel.engine import Engine, engine_of
 from plait._kernel.graph import check, needs_of
 from plait._kernel.operations import Start, Stop, wait, wait_out
 from plait._kernel.record import Record
-from plait._kernel.states import AT_REST, LIVE, Intent, State
+from plait._kernel.states import AT_REST, DOWN, LIVE, NEW, STARTING, STOPPING, UP
 from plait._kernel.supervision import stop_application
 from plait.errors import InvalidTree, LifecycleError, StartFailed, StartInterrupted, StopFailed
 
@@ -36,10 +36,10 @@ def engine_for(record: Record, verb: str) -> Engine:
 async def start(record: Record) -> None:
     """Until `record`, and all below it that is meant to be up, is ready."""
     engine = engine_for(record, "start")
-    record.intent = Intent.UP
+    record.intent = UP
     if record is engine.root and record.state in AT_REST:
         engine.open()
-    while record.state is State.STOPPING:
+    while record.state is STOPPING:
         await wait(engine.next_rest(record))
     _check_start(engine, record)
     operation = _start_of(engine, record)
@@ -59,7 +59,7 @@ def _check_start(engine: Engine, record: Record) -> None:
             check(record)
         return
     assert record.parent is not None
-    if record.parent.state not in LIVE or record.parent.state is State.STOPPING:
+    if record.parent.state not in LIVE or record.parent.state is STOPPING:
         raise LifecycleError(
             f"{record.subject} cannot start while {record.parent.subject} is {record.parent.state.value}; "
             f"start that, and its services start with it"
@@ -72,7 +72,7 @@ def _check_start(engine: Engine, record: Record) -> None:
 
 def _check_needs(record: Record) -> None:
     for need in needs_of(record):
-        if not need.met and need.state is not State.STARTING:
+        if not need.met and need.state is not STARTING:
             raise LifecycleError(
                 f"{record.subject} needs {need.subject}, which is {need.state.value}; start that first"
             )
@@ -88,7 +88,7 @@ def _start_of(engine: Engine, record: Record) -> Start | None:
 def _is_being_started(engine: Engine, record: Record) -> bool:
     return any(
         isinstance(operation, Start) and record.within(operation.target) for operation in engine.operations
-    ) and record.state in (State.NEW, State.STARTING)
+    ) and record.state in (NEW, STARTING)
 
 
 async def _wait_ready(engine: Engine, record: Record) -> None:
@@ -149,7 +149,7 @@ async def stop(record: Record) -> None:
 def _stop_of(engine: Engine, record: Record) -> Stop | None:
     if record is engine.root:
         return stop_application(engine)
-    record.intent = Intent.DOWN
+    record.intent = DOWN
     for operation in engine.operations:
         if isinstance(operation, Stop) and operation.target is record:
             return operation
@@ -242,7 +242,7 @@ async def _stop_all(group: Record, record: Record, leaving: list[Record]) -> Non
     if engine is None or all(other.state in AT_REST for top in leaving for other in top.below()):
         return
     for other in leaving:
-        other.intent = Intent.DOWN
+        other.intent = DOWN
     operation = Stop(engine, record, leaving)
     operation.launch()
     await wait(operation.done)

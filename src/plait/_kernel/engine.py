@@ -22,7 +22,7 @@ from plait._kernel.events import Listening, ServiceStuck, StateChanged
 from plait._kernel.hooks import Hooks, Shape
 from plait._kernel.incarnation import Incarnation
 from plait._kernel.record import Arguments, Record
-from plait._kernel.states import LIVE, State
+from plait._kernel.states import FAILED, LIVE, RUNNING, STARTING, STOPPED, STOPPING, State
 from plait.errors import IllegalTransition, LifecycleError
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Operation:
     """A start or a stop that is under way. The engine calls these as things happen to any service."""
 
     def on_started(self, record: Record) -> None:
-        """Its `on_start` returned. A group's services may start now; any other service is ready."""
+        """A group's `on_start` returned: its services may start now."""
 
     def on_ready(self, record: Record) -> None:
         """What needs it may start."""
@@ -108,6 +108,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         if getattr(self, "loop", None) is not loop:
             self.loop: asyncio.AbstractEventLoop = loop
+            self._time = loop.time
             self.deadlines = Deadlines(loop)
         self.context: Context = copy_context()
         self.over: asyncio.Future[None] = loop.create_future()
@@ -146,7 +147,7 @@ class Engine:
         if new not in old.next:
             raise IllegalTransition(record.subject, old.value, new.value)
         record.state = new
-        record.since = self.loop.time()
+        record.since = self._time()
         if self.bus.sinks:
             self.bus.emit(
                 StateChanged(
@@ -165,7 +166,7 @@ class Engine:
         record.returned = False
         record.error = None
         self.alive += not record.shape.group
-        self.move(record, State.STARTING)
+        self.move(record, STARTING)
         if record.shape.task:
             life = Incarnation(self, record)
             record.life = life
@@ -177,12 +178,13 @@ class Engine:
         """on_start has returned. A group is ready later, when its services are."""
         if not record.shape.group:
             self.ready(record)
+            return
         for operation in tuple(self.operations):
             operation.on_started(record)
 
     def ready(self, record: Record) -> None:
         """What needs this service may start."""
-        self.move(record, State.RUNNING)
+        self.move(record, RUNNING)
         for operation in tuple(self.operations):
             operation.on_ready(record)
         self._tell(record)
@@ -223,8 +225,8 @@ class Engine:
 
     def ending(self, record: Record) -> None:
         """The incarnation has begun to end, asked or not."""
-        if record.state is not State.STOPPING:
-            self.move(record, State.STOPPING)
+        if record.state is not STOPPING:
+            self.move(record, STOPPING)
 
     def drained(self, record: Record, *, in_time: bool) -> None:
         """on_drain is over; one that was cut short is said."""
@@ -245,7 +247,7 @@ class Engine:
         record.returned = returned and not errors
         record.error = one_error(record, errors)
         self.alive -= not record.shape.group
-        self.move(record, State.FAILED if errors else State.STOPPED, record.error)
+        self.move(record, FAILED if errors else STOPPED, record.error)
         self._tell(record)
         if record is self.root:
             self.close()
@@ -271,7 +273,8 @@ class Engine:
 
     def stop_timeout(self, record: Record) -> float:
         """Seconds, cut where the application's own time is short."""
-        return record.policy.stop_timeout * self.shrink.get(record, 1.0)
+        timeout = record.policy.stop_timeout
+        return timeout * self.shrink.get(record, 1.0) if self.shrink else timeout
 
     # -- waiting for one service -------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from plait._kernel.deadlines import Deadline, Deadlines
 from plait._kernel.record import Life, Record
-from plait._kernel.states import State
+from plait._kernel.states import STOPPING
 from plait.errors import LifecycleError, ServiceCancelled, ServiceError, StartTimeout, StopTimeout
 
 GRACE_SHARE = 0.1
@@ -42,6 +42,11 @@ class Phase(Enum):
     END = "stopping"
     OVER = "over"
     LEFT = "left behind"
+
+
+_NEW, _START, _RUN, _DRAIN = Phase.NEW, Phase.START, Phase.RUN, Phase.DRAIN
+_END, _OVER, _LEFT = Phase.END, Phase.OVER, Phase.LEFT
+_RUNNING = (_RUN, _DRAIN)
 
 
 class Owner(Protocol):
@@ -107,7 +112,7 @@ class Incarnation(Life):
     def __init__(self, owner: Owner, record: Record) -> None:
         self._owner = owner
         self._record = record
-        self._phase = Phase.RUN
+        self._phase = _RUN
         self._task: asyncio.Task[None] | None = None
         self._deadline: Deadline | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -127,66 +132,51 @@ class Incarnation(Life):
 
     def begin(self) -> None:
         """Start the task; the engine hears `started`, then `ended`."""
-        self._phase = Phase.NEW
+        self._phase = _NEW
         self._task = self._owner.create_task(self._live(), self._record.path)
-        self._task.add_done_callback(self._died)
-        if self._record.shape.start:
-            self._arm(self._record.policy.start_timeout)
+        self._arm(self._record.policy.start_timeout)
 
     async def _live(self) -> None:
         shape, service = self._record.shape, self._record.service
         has_started = returned = False
-        if self._phase is Phase.NEW:
-            self._phase = Phase.START
+        if self._phase is _NEW:
+            self._phase = _START
             try:
                 if shape.start:
                     await service.on_start()
                 has_started = True
             except BaseException as exc:
                 self._fault(exc)
-        if has_started and self._phase is Phase.START:
-            self._phase = Phase.RUN
+        if has_started and self._phase is _START:
+            self._phase = _RUN
             self._disarm()
             self._owner.started(self._record)
-            if not shape.run:
-                await self._told_to_end()
-            elif self._phase is not Phase.END:
-                returned = await self._run()
-        await self._end(has_started, returned)
-
-    def _died(self, task: asyncio.Task[None]) -> None:
-        """Somebody cancelled the task before its first step, so that none of its own steps could tell."""
-        if self._phase in (Phase.NEW, Phase.END) and task.cancelled():
-            self._fault(CancelledError())
-            self._over(False)
-
-    async def _run(self) -> bool:
-        """Whether `run` returned, and did not raise."""
-        try:
-            await self._record.service.run()
-        except BaseException as exc:
-            self._fault(exc)
-            return False
-        return True
-
-    async def _told_to_end(self) -> None:
-        while self._phase in (Phase.RUN, Phase.DRAIN):
-            self._wake = self._owner.loop.create_future()
+        while self._phase in _RUNNING:
             try:
-                await self._wake
+                if shape.run:
+                    await service.run()
+                    returned = True
+                else:
+                    await self._told_to_end()
             except BaseException as exc:
                 self._fault(exc)
-                if not self._record.shape.group:
-                    return
-                self._owner.failing(self._record)  # its services stop first; then it is woken
+                if shape.group:
+                    self._owner.failing(self._record)  # its services stop first, then it is woken
+            if not shape.group:
+                break
+        await self._end(has_started, returned)
+
+    def _told_to_end(self) -> asyncio.Future[None]:
+        self._wake = self._owner.loop.create_future()
+        return self._wake
 
     async def _end(self, has_started: bool, returned: bool) -> None:
-        unasked = self._phase is Phase.RUN
+        unasked = self._phase is _RUN
         if self._cancels:
             await self._settle()
-        if self._phase is Phase.DRAIN and self._draining is not None:
+        if self._phase is _DRAIN and self._draining is not None:
             await self._step(asyncio.wait([self._draining]))
-        if self._phase not in (Phase.END, Phase.LEFT):
+        if self._phase not in (_END, _LEFT):
             self._to_end()
         if self._spawned:
             await self._reap(self._spawned)
@@ -194,13 +184,13 @@ class Incarnation(Life):
             await self._step(self._record.service.on_stop())
         if self._stack is not None:
             await self._unwind(self._stack)
-        if self._phase is not Phase.LEFT:
+        if self._phase is not _LEFT:
             self._over(returned and unasked)
 
     def _over(self, returned: bool) -> None:
-        if self._phase is not Phase.END:
+        if self._phase is not _END:
             self._owner.ending(self._record)
-        self._phase = Phase.OVER
+        self._phase = _OVER
         self._disarm()
         self._owner.ended(self._record, self._errors or [], returned=returned)
 
@@ -243,12 +233,12 @@ class Incarnation(Life):
         """A stop was requested: drain, then end; a group then waits for `finish`."""
         if self._stopping is not None:
             self._stopping._event.set()
-        if self._phase is Phase.RUN and not self._errors and (self._record.shape.drain or self._heeds):
-            self._phase = Phase.DRAIN
+        if self._phase is _RUN and not self._errors and (self._record.shape.drain or self._heeds):
+            self._phase = _DRAIN
             if self._record.shape.drain:
                 self._draining = self._owner.create_task(self._drain(), f"{self._record.path} on_drain")
             self._arm(self._owner.drain_timeout(self._record))
-        elif self._phase is Phase.RUN and self._record.shape.group:
+        elif self._phase is _RUN and self._record.shape.group:
             self._owner.drained(self._record, in_time=True)
         else:
             self.finish()
@@ -257,8 +247,8 @@ class Incarnation(Life):
         try:
             await self._record.service.on_drain()
         except BaseException as exc:
-            self._fault(exc, cancelled=self._phase is not Phase.DRAIN)
-        if self._phase is Phase.DRAIN and not self._heeds:
+            self._fault(exc, cancelled=self._phase is not _DRAIN)
+        if self._phase is _DRAIN and not self._heeds:
             self._drained(in_time=True)
 
     def _drained(self, *, in_time: bool) -> None:
@@ -271,22 +261,22 @@ class Incarnation(Life):
         """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
         if cause is not None:
             self._note(cause)
-        if self._phase is Phase.NEW:
+        if self._phase is _NEW:
             self._to_end()  # a task cancelled before its first step would never take it
-        elif self._phase in (Phase.START, Phase.RUN, Phase.DRAIN):
+        elif self._phase in (_START, _RUN, _DRAIN):
             self._to_end()
             self._interrupt()
 
     def _fail(self, exc: BaseException) -> None:
         """Something beside the task failed: the incarnation ends, a group after its services."""
         self._fault(exc)
-        if self._record.shape.group and self._phase is Phase.RUN:
+        if self._record.shape.group and self._phase is _RUN:
             self._owner.failing(self._record)
         else:
             self.finish()
 
     def _to_end(self) -> None:
-        self._phase = Phase.END
+        self._phase = _END
         self._owner.ending(self._record)
         self._arm(self._owner.stop_timeout(self._record))
 
@@ -301,7 +291,8 @@ class Incarnation(Life):
     # -- deadlines and cancellation ----------------------------------------------------------------------------------
 
     def _arm(self, timeout: float) -> None:
-        self._disarm()
+        if self._deadline is not None:
+            self._disarm()
         self._deadline = self._owner.deadlines.after(timeout, self._overdue)
 
     def _disarm(self) -> None:
@@ -310,10 +301,13 @@ class Incarnation(Life):
             self._deadline = None
 
     def _overdue(self) -> None:
-        if self._phase in (Phase.NEW, Phase.START):
+        if self._phase is _NEW:
+            self._fault(CancelledError())  # before the task's first step, so that no step of its own could tell
+            self._over(False)
+        elif self._phase is _START:
             self._note(StartTimeout(self._late_text("was not ready after", "start_timeout")))
             self.finish()
-        elif self._phase is Phase.DRAIN:
+        elif self._phase is _DRAIN:
             if self._draining is not None and not self._draining.done():
                 self._adopt(self._draining)
             self._drained(in_time=False)
@@ -328,7 +322,7 @@ class Incarnation(Life):
             self._cancel()
             self._arm(grace(self._owner.stop_timeout(self._record)) / 2)
         else:
-            self._phase = Phase.LEFT
+            self._phase = _LEFT
             self._owner.stuck(self._record, f"its task at {where(self._task)}")
             self._owner.ended(self._record, self._errors or [], returned=False)
 
@@ -386,7 +380,7 @@ class Incarnation(Life):
 
     async def enter(self, manager: Any) -> Any:
         """Enter `manager` in this incarnation's task; see `Service.enter`."""
-        if self._task is None or asyncio.current_task() is not self._task or self._phase is Phase.OVER:
+        if self._task is None or asyncio.current_task() is not self._task or self._phase is _OVER:
             raise LifecycleError(
                 f"{self._record.subject} called enter() outside its own task; what is entered there could not "
                 "be left in the same task: call it in on_start or run"
@@ -403,7 +397,7 @@ class Incarnation(Life):
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None) -> asyncio.Task[Any]:
         """A task that ends with `run`, or fails the incarnation; see `Service.spawn`."""
-        if self._phase not in (Phase.NEW, Phase.START, Phase.RUN, Phase.DRAIN):
+        if self._phase not in (_NEW, _START, _RUN, _DRAIN):
             coro.close()
             raise LifecycleError(
                 f"{self._record.subject} called spawn() while it was {self._record.state.value}; "
@@ -428,10 +422,10 @@ class Incarnation(Life):
         if task.cancelled() or (exc := task.exception()) is None:
             return
         assert isinstance(exc, Exception)  # _contain sees to it
-        if self._phase in (Phase.OVER, Phase.LEFT):
+        if self._phase in (_OVER, _LEFT):
             context = {"message": f"a task {self._record.subject} left behind failed", "exception": exc, "task": task}
             self._owner.loop.call_exception_handler(context)
-        elif self._phase in (Phase.DRAIN, Phase.END):
+        elif self._phase in (_DRAIN, _END):
             self._note(exc)
         else:
             self._fail(exc)
@@ -440,7 +434,7 @@ class Incarnation(Life):
         """The awaitable `Service.stopping`; reading it in `run` asks for time to return."""
         if self._stopping is None:
             self._stopping = Stopping()
-            if self._record.state is State.STOPPING:
+            if self._record.state is STOPPING:
                 self._stopping._event.set()
         if self._task is not None and self._record.shape.run and asyncio.current_task() is self._task:
             self._heeds = True

@@ -19,11 +19,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from plait._kernel import collector
 from plait._kernel.budget import shrink
 from plait._kernel.engine import Engine, Operation
 from plait._kernel.graph import needs_of
 from plait._kernel.record import Record
-from plait._kernel.states import AT_REST, LIVE, Intent, State
+from plait._kernel.states import AT_REST, DOWN, LIVE, RUNNING, STARTING, STOPPING
 
 log = logging.getLogger("plait.kernel")
 
@@ -49,6 +50,12 @@ class Ordered(Operation):
         """How many of its services an open group waits for."""
         self._queue: deque[Record] = deque()
         self._pumping = False
+        self._holds_collector = False
+
+    def _launch(self, members: Iterable[Record]) -> None:
+        self.engine.operations.append(self)
+        self._members = dict.fromkeys(members)
+        self._holds_collector = collector.hold(len(self._members))
 
     def _block(self, record: Record, on: Record) -> None:
         self._blocks.setdefault(on, []).append(record)
@@ -63,7 +70,7 @@ class Ordered(Operation):
             self._queue.append(record)
 
     def _release_blocked(self, by: Record) -> None:
-        for record in self._blocks.pop(by, ()):
+        for record in self._blocks.pop(by, ()) if self._blocks else ():
             if record in self._members:
                 self._release(record)
 
@@ -77,10 +84,11 @@ class Ordered(Operation):
 
     def _less_one(self, group: Record | None) -> bool:
         """Whether this was the last service that an open group waited for."""
-        if group is None or group not in self._unfinished:
+        left = self._unfinished.get(group, 0) if group is not None else 0
+        if group is None or not left:
             return False
-        self._unfinished[group] -= 1
-        return self._unfinished[group] == 0
+        self._unfinished[group] = left - 1
+        return left == 1
 
     def _begin(self, record: Record) -> None:
         raise NotImplementedError
@@ -89,7 +97,7 @@ class Ordered(Operation):
         raise NotImplementedError
 
     def _pump(self) -> None:
-        if self._pumping:
+        if self._pumping or (not self._queue and self._members):
             return
         self._pumping = True
         for _ in range(SLICE):
@@ -104,6 +112,8 @@ class Ordered(Operation):
 
     def _close(self) -> None:
         self.engine.operations.remove(self)
+        if self._holds_collector:
+            collector.release()
         self.done.set_result(None)
 
 
@@ -124,8 +134,7 @@ class Start(Ordered):
 
     def launch(self) -> None:
         """Begin with all that waits for nothing."""
-        self.engine.operations.append(self)
-        self._members = dict.fromkeys(_to_start(self.target))
+        self._launch(_to_start(self.target))
         for record in tuple(self._members):
             if record.needs and record in self._members:
                 self._await_needs(record)
@@ -134,7 +143,7 @@ class Start(Ordered):
 
     def _await_needs(self, record: Record) -> None:
         for need in needs_of(record):
-            if need in self._members or need.state is State.STARTING:
+            if need in self._members or need.state is STARTING:
                 self._block(record, need)
             elif not need.met:
                 self._skip(record, need)
@@ -146,7 +155,7 @@ class Start(Ordered):
             self.engine.begin(record)
 
     def on_started(self, record: Record) -> None:
-        if record in self.begun and record.shape.group and record in self._members and not self._open(record):
+        if record in self.begun and record in self._members and not self._open(record):
             self.engine.ready(record)
         self._pump()
 
@@ -236,7 +245,7 @@ def _to_start(target: Record) -> Iterable[Record]:
     stack = [target]
     while stack:
         record = stack.pop()
-        if record is not target and record.intent is Intent.DOWN:
+        if record is not target and record.intent is DOWN:
             continue
         if record.state in AT_REST:
             yield record
@@ -268,9 +277,7 @@ class Stop(Ordered):
     def launch(self, then: Callable[[], None] | None = None) -> None:
         """Begin with what nothing depends on; `then` is called when all is at rest."""
         self._then = then or self._then
-        self.engine.operations.append(self)
-        alive = (other for record in self._records for other in record.below() if other.state in LIVE)
-        self._members = dict.fromkeys(alive)
+        self._launch(other for record in self._records for other in record.below() if other.state in LIVE)
         for record in self._members:
             for need in needs_of(record) if record.needs else ():
                 if need in self._members:
@@ -278,7 +285,7 @@ class Stop(Ordered):
         for operation in tuple(self.engine.operations):
             if isinstance(operation, Start) and operation.target.within(self.target):
                 operation.superseded(self)
-        if self._delay and self.target.state is State.RUNNING:
+        if self._delay and self.target.state is RUNNING:
             # Still accepting, no longer ready: load balancers need a moment to turn away.
             self._begun.add(self.target)
             self.engine.ending(self.target)
@@ -294,7 +301,7 @@ class Stop(Ordered):
         self._pump()
 
     def _begin(self, record: Record) -> None:
-        if record in self._begun or record.state is not State.STOPPING:
+        if record in self._begun or record.state is not STOPPING:
             self._begun.add(record)
             self.engine.stop(record)
 

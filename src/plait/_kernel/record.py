@@ -13,7 +13,7 @@ from typing import Any
 
 from plait._kernel.hooks import Hooks, Shape
 from plait._kernel.policy import DEFAULT, Policy
-from plait._kernel.states import READY, Intent, State
+from plait._kernel.states import NEW, READY, UP
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 NO_ARGUMENTS: Arguments = ((), {})
@@ -78,8 +78,8 @@ class Record:
         self.children: dict[str, Record] | None = {} if shape.group else None
         self.needs: tuple[Record | str, ...] = ()
         self.policy: Policy = DEFAULT
-        self.state = State.NEW
-        self.intent = Intent.UP
+        self.state = NEW
+        self.intent = UP
         self.incarnation = 0
         self.life: Life | None = None
         self.returned = False

@@ -37,31 +37,34 @@ class State(Enum):
     __hash__ = object.__hash__
 
 
-S = State
+# On Python 3.11 each access to a member through its Enum is a Python call; the kernel moves services by these.
+NEW, STARTING, RUNNING = State.NEW, State.STARTING, State.RUNNING
+PAUSING, PAUSED, RESUMING = State.PAUSING, State.PAUSED, State.RESUMING
+STOPPING, STOPPED, FAILED, BACKOFF = State.STOPPING, State.STOPPED, State.FAILED, State.BACKOFF
 
 TRANSITIONS: dict[State, tuple[State, ...]] = {
-    S.NEW: (S.STARTING,),
-    S.STARTING: (S.RUNNING, S.PAUSED, S.STOPPING),
-    S.RUNNING: (S.PAUSING, S.STOPPING),
-    S.PAUSING: (S.PAUSED, S.STOPPING),
-    S.PAUSED: (S.RESUMING, S.STOPPING),
-    S.RESUMING: (S.RUNNING, S.STOPPING),
-    S.STOPPING: (S.STOPPED, S.FAILED),
-    S.STOPPED: (S.STARTING,),
-    S.FAILED: (S.STARTING, S.BACKOFF),
-    S.BACKOFF: (S.STARTING, S.STOPPED, S.FAILED),
+    NEW: (STARTING,),
+    STARTING: (RUNNING, PAUSED, STOPPING),
+    RUNNING: (PAUSING, STOPPING),
+    PAUSING: (PAUSED, STOPPING),
+    PAUSED: (RESUMING, STOPPING),
+    RESUMING: (RUNNING, STOPPING),
+    STOPPING: (STOPPED, FAILED),
+    STOPPED: (STARTING,),
+    FAILED: (STARTING, BACKOFF),
+    BACKOFF: (STARTING, STOPPED, FAILED),
 }
 
 for _state, _next in TRANSITIONS.items():
     _state.next = _next
 
-READY = frozenset({S.RUNNING, S.PAUSING, S.PAUSED, S.RESUMING})
+READY = frozenset({RUNNING, PAUSING, PAUSED, RESUMING})
 """Started, and not yet ending: a need in one of these is met."""
 
-LIVE = READY | {S.STARTING, S.STOPPING}
+LIVE = READY | {STARTING, STOPPING}
 """An incarnation exists."""
 
-AT_REST = frozenset(S) - LIVE
+AT_REST = frozenset(State) - LIVE
 """No incarnation exists; a start is legal."""
 
 
@@ -71,3 +74,6 @@ class Intent(Enum):
     UP = "up"
     PAUSED = "paused"
     DOWN = "down"
+
+
+UP, DOWN = Intent.UP, Intent.DOWN

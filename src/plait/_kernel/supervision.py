@@ -10,12 +10,12 @@ from __future__ import annotations
 from plait._kernel.engine import Engine
 from plait._kernel.operations import Start, Stop
 from plait._kernel.record import Record
-from plait._kernel.states import AT_REST, Intent, State
+from plait._kernel.states import AT_REST, FAILED, RUNNING, UP
 
 
 def supervise(engine: Engine, record: Record) -> None:
     """`record` has ended by itself, or was stopped alone."""
-    if record.error is not None and record.intent is Intent.UP:
+    if record.error is not None and record.intent is UP:
         fail(engine, record, record.error)
     elif engine.ends_itself and is_finished(engine):
         stop_application(engine, delay=0.0)
@@ -36,15 +36,15 @@ def fail(engine: Engine, culprit: Record, error: Exception) -> None:
 
 def is_finished(engine: Engine) -> bool:
     """Whether every service has ended by itself."""
-    if engine.alive or engine.root.state is not State.RUNNING:
+    if engine.alive or engine.root.state is not RUNNING:
         return False
     if any(isinstance(operation, Start) for operation in engine.operations):
         return False
     services = [record for record in engine.root.below() if not record.shape.group]
     return (
         bool(services)
-        and all(record.returned or record.state is State.FAILED for record in services if record.intent is Intent.UP)
-        and not any(record.intent is not Intent.UP for record in services)
+        and all(record.returned or record.state is FAILED for record in services if record.intent is UP)
+        and not any(record.intent is not UP for record in services)
     )
 
 
