@@ -298,20 +298,29 @@ async def run_a_little(app: Application) -> None:
         await asyncio.sleep(0.001)
 
 
+class Quiet(Service):
+    """Knows its task."""
+
+    task: asyncio.Task[object] | None = None
+
+    async def on_start(self) -> None:
+        self.task = asyncio.current_task()
+
+
+async def cancel_behind_its_back(app: Application, quiet: Quiet) -> None:
+    """What no one should do."""
+    async with app:
+        assert quiet.task is not None
+        quiet.task.cancel()
+        await asyncio.sleep(60)
+
+
 async def test_a_cancellation_nobody_asked_for_is_a_failure() -> None:
     """A healthy-looking zombie is what it would be otherwise."""
-
-    class Quiet(Service):
-        async def on_start(self) -> None:
-            self.task = asyncio.current_task()
-
     app = Application("shop")
     quiet = app.add(Quiet(), name="quiet")
     with pytest.raises(ApplicationFailed) as caught:
-        async with app:
-            assert quiet.task is not None
-            quiet.task.cancel()
-            await asyncio.sleep(60)
+        await cancel_behind_its_back(app, quiet)
     assert isinstance(caught.value.exceptions[0], ServiceCancelled)
 
 
