@@ -12,12 +12,12 @@ from collections.abc import Callable
 from functools import partial
 
 from plait._kernel.engine import Engine, engine_of
-from plait._kernel.graph import check, needs_of
-from plait._kernel.operations import Start, Stop, wait, wait_out
+from plait._kernel.graph import check, known_needs, needs_of
+from plait._kernel.operations import Start, Stop, wait, wait_out, withdraw
 from plait._kernel.record import Record
-from plait._kernel.states import AT_REST, DOWN, LIVE, NEW, STARTING, STOPPING, UP
+from plait._kernel.states import AT_REST, DOWN, LIVE, STARTING, STOPPING, UP
 from plait._kernel.supervision import stop_application
-from plait.errors import InvalidTree, LifecycleError, StartFailed, StartInterrupted, StopFailed
+from plait.errors import LifecycleError, StartFailed, StartInterrupted, StopFailed
 
 
 def engine_for(record: Record, verb: str) -> Engine:
@@ -36,21 +36,28 @@ def engine_for(record: Record, verb: str) -> Engine:
 async def start(record: Record) -> None:
     """Until `record`, and all below it that is meant to be up, is ready."""
     engine = engine_for(record, "start")
+    _check_stays(engine, record)
     record.intent = UP
     if record is engine.root and record.state in AT_REST:
         engine.open()
     while record.state is STOPPING:
         await wait(engine.next_rest(record))
+        _check_stays(engine, record)
     _check_start(engine, record)
     operation = _start_of(engine, record)
+    if operation is not None and operation.target is not record:
+        await _wait_ready(engine, operation, record)
+        return
     if operation is None:
-        if _is_being_started(engine, record):
-            await _wait_ready(engine, record)
-            return
         operation = Start(engine, record)
         operation.launch()
     await _join_start(operation)
     _raise_start(operation)
+
+
+def _check_stays(engine: Engine, record: Record) -> None:
+    if engine_of(record) is not engine or any(record.within(other) for other in engine.leaving):
+        raise LifecycleError(f"{record.subject} is being removed; add it again to start it")
 
 
 def _check_start(engine: Engine, record: Record) -> None:
@@ -58,12 +65,14 @@ def _check_start(engine: Engine, record: Record) -> None:
         if record.state in AT_REST:
             check(record)
         return
-    assert record.parent is not None
-    if record.parent.state not in LIVE or record.parent.state is STOPPING:
-        raise LifecycleError(
-            f"{record.subject} cannot start while {record.parent.subject} is {record.parent.state.value}; "
-            f"start that, and its services start with it"
-        )
+    above = record.parent
+    while above is not None:
+        if above.state not in LIVE or above.state is STOPPING:
+            raise LifecycleError(
+                f"{record.subject} cannot start while {above.subject} is {above.state.value}; "
+                "start that, and its services start with it"
+            )
+        above = above.parent
     if any(other.needs for other in record.below()):
         check(engine.root)
     if record.state in AT_REST:
@@ -79,20 +88,15 @@ def _check_needs(record: Record) -> None:
 
 
 def _start_of(engine: Engine, record: Record) -> Start | None:
+    """The start under way that will bring `record` to readiness, be it its own or that of a group above."""
     for operation in engine.operations:
-        if isinstance(operation, Start) and operation.target is record and not operation.interrupted:
+        if isinstance(operation, Start) and operation.covers(record):
             return operation
     return None
 
 
-def _is_being_started(engine: Engine, record: Record) -> bool:
-    return any(
-        isinstance(operation, Start) and record.within(operation.target) for operation in engine.operations
-    ) and record.state in (NEW, STARTING)
-
-
-async def _wait_ready(engine: Engine, record: Record) -> None:
-    await wait(engine.next_rest(record))
+async def _wait_ready(engine: Engine, operation: Start, record: Record) -> None:
+    await asyncio.wait([engine.next_rest(record), operation.done], return_when=asyncio.FIRST_COMPLETED)
     if not record.met:
         if record.error is not None:
             raise StartFailed(f"{record.subject} did not start: {record.error}", [record.error])
@@ -153,9 +157,8 @@ def _stop_of(engine: Engine, record: Record) -> Stop | None:
     for operation in engine.operations:
         if isinstance(operation, Stop) and operation.target is record:
             return operation
-        if isinstance(operation, Start):
-            operation.leave_out(record)
     if record.state in AT_REST:
+        withdraw(engine, [record])
         return None
     operation = Stop(engine, record, [record])
     operation.launch()
@@ -200,13 +203,32 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
             "remove those first, or pass dependents=True"
         )
     leaving = [*needing, record]
-    try:
-        await _stop_all(group, record, leaving)
-    finally:
-        for other in leaving:
-            if all(below.state in AT_REST for below in other.below()):
-                removed(other)
-                _forget(other)
+    engine = engine_of(group)
+    if engine is None or not engine.is_open:
+        _forget_all(leaving, removed)
+        return
+    engine.leaving.update(leaving)
+    for other in leaving:
+        other.intent = DOWN
+    withdraw(engine, [other for other in leaving if other.state in AT_REST])
+    operation = Stop(engine, record, leaving)
+    gone: asyncio.Future[None] = engine.loop.create_future()
+
+    def forget() -> None:
+        _forget_all(leaving, removed)
+        engine.leaving.difference_update(leaving)
+        gone.set_result(None)
+
+    operation.launch(lambda: engine.loop.call_soon(forget))  # when every operation has heard of the last stop
+    await wait(gone)
+    if operation.errors:
+        raise StopFailed(f"{record.subject} stopped and was removed, but not cleanly", operation.errors)
+
+
+def _forget_all(leaving: list[Record], removed: Callable[[Record], None]) -> None:
+    for record in leaving:
+        removed(record)
+        _forget(record)
 
 
 def _forget(record: Record) -> None:
@@ -222,29 +244,9 @@ def _dependents(record: Record) -> list[Record]:
 
     def visit(need: Record) -> None:
         for other in everyone:
-            if other not in found and any(n.within(need) or need.within(n) for n in _known_needs(other)):
+            if other not in found and any(n.within(need) or need.within(n) for n in known_needs(other)):
                 found[other] = None
                 visit(other)
 
     visit(record)
     return list(reversed(found))
-
-
-def _known_needs(record: Record) -> list[Record]:
-    try:
-        return needs_of(record)
-    except InvalidTree:  # it was never started, or it would have been found out
-        return []
-
-
-async def _stop_all(group: Record, record: Record, leaving: list[Record]) -> None:
-    engine = engine_of(group)
-    if engine is None or all(other.state in AT_REST for top in leaving for other in top.below()):
-        return
-    for other in leaving:
-        other.intent = DOWN
-    operation = Stop(engine, record, leaving)
-    operation.launch()
-    await wait(operation.done)
-    if operation.errors:
-        raise StopFailed(f"{record.subject} stopped and was removed, but not cleanly", operation.errors)

@@ -88,6 +88,8 @@ class Engine:
         """Whether the application stops when every service has ended by itself."""
         self.shutdown_delay = 0.0
         self.shutdown_timeout = 25.0
+        self.leaving: set[Record] = set()
+        """What is being removed, and shall not start again."""
         self.restarts: dict[Record, asyncio.Task[None]] = {}
         """Restarts under way, for those who ask for the same."""
         self.shrink: dict[Record, float] = {}
@@ -117,9 +119,14 @@ class Engine:
         self.failures.clear()
         self.culprit = self.root
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the application has ever run, and so has a loop."""
+        return hasattr(self, "loop")
+
     def now(self) -> float:
         """The loop's time; 0 before the application first ran."""
-        return self.loop.time() if hasattr(self, "loop") else 0.0
+        return self.loop.time() if self.is_open else 0.0
 
     def close(self) -> None:
         """Give back what the engine itself holds; the tree has stopped."""

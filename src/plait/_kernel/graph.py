@@ -7,6 +7,7 @@ needing all of its services. A check reports everything that is wrong, in one In
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -20,6 +21,15 @@ Node = tuple[str, Record]
 def needs_of(record: Record) -> list[Record]:
     """The records that `record` needs, resolved; InvalidTree for a name that is not there."""
     return [_resolve(record, need) for need in record.needs] if record.needs else []
+
+
+def known_needs(record: Record) -> list[Record]:
+    """As needs_of, but a name that is not there is passed over: whoever stops must not fail of it."""
+    known = []
+    for need in record.needs:
+        with suppress(InvalidTree):
+            known.append(_resolve(record, need))
+    return known
 
 
 def _resolve(record: Record, need: Record | str) -> Record:

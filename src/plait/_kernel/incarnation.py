@@ -227,6 +227,11 @@ class Incarnation(Life):
         if self._cancels:
             await self._settle()
 
+    @property
+    def has_started(self) -> bool:
+        """Whether on_start has returned."""
+        return self._phase in _RUNNING
+
     # -- what ends it, from outside the task -------------------------------------------------------------------------
 
     def drain(self) -> None:
@@ -406,6 +411,7 @@ class Incarnation(Life):
         task = self._owner.create_task(
             _contain(coro), f"{self._record.path} {name or getattr(coro, '__qualname__', 'spawned')}"
         )
+        task.add_done_callback(lambda _: coro.close())  # one cancelled before its first step has not begun it
         self._adopt(task)
         return task
 

@@ -22,7 +22,7 @@ from typing import Any
 from plait._kernel import collector
 from plait._kernel.budget import shrink
 from plait._kernel.engine import Engine, Operation
-from plait._kernel.graph import needs_of
+from plait._kernel.graph import known_needs, needs_of
 from plait._kernel.record import Record
 from plait._kernel.states import AT_REST, DOWN, LIVE, RUNNING, STARTING, STOPPING
 
@@ -131,15 +131,25 @@ class Start(Ordered):
         self.undone: list[Record] = []
         """What was stopped again, in the order of its start."""
         self._rollback: Stop | None = None
+        self._gate: Record | None = None
+        """The group that must open before the target may start."""
 
     def launch(self) -> None:
         """Begin with all that waits for nothing."""
         self._launch(_to_start(self.target))
+        group = self.target.parent
+        if group is not None and not group.is_open:
+            self._gate = group
+            self._waits[self.target] = 1
         for record in tuple(self._members):
             if record.needs and record in self._members:
                 self._await_needs(record)
         self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
         self._pump()
+
+    def covers(self, record: Record) -> bool:
+        """Whether `record` will be ready because of this."""
+        return not self.interrupted and self._rollback is None and (record is self.target or record in self._members)
 
     def _await_needs(self, record: Record) -> None:
         for need in needs_of(record):
@@ -155,7 +165,9 @@ class Start(Ordered):
             self.engine.begin(record)
 
     def on_started(self, record: Record) -> None:
-        if record in self.begun and record in self._members and not self._open(record):
+        if record is self._gate and self.target in self._members:
+            self._release(self.target)
+        elif record in self.begun and record in self._members and not self._open(record):
             self.engine.ready(record)
         self._pump()
 
@@ -167,9 +179,11 @@ class Start(Ordered):
         self._pump()
 
     def _child_done(self, record: Record) -> None:
-        if self._rollback is None and not self.interrupted and self._less_one(record.parent):
-            assert record.parent is not None
-            self.engine.ready(record.parent)
+        group = record.parent
+        if self._rollback is None and not self.interrupted and self._less_one(group):
+            assert group is not None
+            if group.state is STARTING:
+                self.engine.ready(group)
 
     def on_ended(self, record: Record) -> bool:
         if record not in self.begun or self.interrupted or self._rollback is not None:
@@ -199,15 +213,16 @@ class Start(Ordered):
                 self._skip(dependent, other)
         self._child_done(record)
 
-    def leave_out(self, record: Record) -> None:
-        """An operator wants down what has not begun."""
-        if record in self._members and record not in self.begun:
-            for other in record.below():
-                self._members.pop(other, None)
-            for dependent in self._blocks.pop(record, ()):
-                self._skip(dependent, record)
-            self._child_done(record)
-            self._pump()
+    def give_up(self, records: Iterable[Record]) -> None:
+        """An operator wants these down: what of them has not begun does not begin."""
+        for record in [other for top in records for other in top.below()]:
+            if record in self._members and record not in self.begun:
+                del self._members[record]
+                self._waits.pop(record, None)
+                for dependent in self._blocks.pop(record, ()):
+                    self._skip(dependent, record)
+                self._child_done(record)
+        self._pump()
 
     def abort(self, cause: Exception | None) -> None:
         """Stop again all that has begun; `cause` is the failure, None if nobody waits any more."""
@@ -271,20 +286,24 @@ class Stop(Ordered):
         self._records = records
         self._delay = delay
         self._timeout = timeout
-        self._then: Callable[[], None] = lambda: None
+        self._then: Callable[[], object] = lambda: None
         self._begun: set[Record] = set()
 
-    def launch(self, then: Callable[[], None] | None = None) -> None:
+    def launch(self, then: Callable[[], object] | None = None) -> None:
         """Begin with what nothing depends on; `then` is called when all is at rest."""
         self._then = then or self._then
-        self._launch(other for record in self._records for other in record.below() if other.state in LIVE)
+        records = tuple(self._records)
+        self._launch(other for record in records for other in record.below() if other.state in LIVE)
         for record in self._members:
-            for need in needs_of(record) if record.needs else ():
+            for need in known_needs(record) if record.needs else ():
                 if need in self._members:
                     self._block(need, record)
         for operation in tuple(self.engine.operations):
-            if isinstance(operation, Start) and operation.target.within(self.target):
-                operation.superseded(self)
+            if isinstance(operation, Start):
+                if any(operation.target.within(record) for record in records):
+                    operation.superseded(self)
+                else:
+                    operation.give_up(records)
         if self._delay and self.target.state is RUNNING:
             # Still accepting, no longer ready: load balancers need a moment to turn away.
             self._begun.add(self.target)
@@ -329,6 +348,17 @@ class Stop(Ordered):
     def _complete(self) -> None:
         self._close()
         self._then()
+
+
+def withdraw(engine: Engine, records: Iterable[Record]) -> None:
+    """What is at rest, and may be about to start, shall not."""
+    records = tuple(records)
+    for operation in tuple(engine.operations):
+        if isinstance(operation, Start):
+            if any(operation.target.within(record) for record in records):
+                operation.abort(None)
+            else:
+                operation.give_up(records)
 
 
 async def wait(done: asyncio.Future[Any]) -> None:

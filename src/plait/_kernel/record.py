@@ -13,7 +13,7 @@ from typing import Any
 
 from plait._kernel.hooks import Hooks, Shape
 from plait._kernel.policy import DEFAULT, Policy
-from plait._kernel.states import NEW, READY, UP
+from plait._kernel.states import NEW, READY, STARTING, UP
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 NO_ARGUMENTS: Arguments = ((), {})
@@ -34,6 +34,11 @@ class Life:
 
     def stopping(self) -> Any:
         """The awaitable that is set when a stop is requested."""
+        raise NotImplementedError
+
+    @property
+    def has_started(self) -> bool:
+        """Whether on_start has returned, and nothing has ended it yet."""
         raise NotImplementedError
 
     def drain(self) -> None:
@@ -106,6 +111,11 @@ class Record:
     def met(self) -> bool:
         """Whether what needs this service may start."""
         return self.state in READY or self.returned
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the services of this group may start."""
+        return self.state in READY or (self.state is STARTING and (self.life is None or self.life.has_started))
 
     def below(self) -> Iterator[Record]:
         """This record and all below it, each before its children, in the order of `add`."""
