@@ -160,7 +160,7 @@ class Start(Ordered):
                 return
 
     def _begin(self, record: Record) -> None:
-        if record in self._members:
+        if record in self._members and record.state in AT_REST:  # or another operation has begun it
             self.begun[record] = None
             self.engine.begin(record)
 
@@ -186,7 +186,8 @@ class Start(Ordered):
                 self.engine.ready(group)
 
     def on_ended(self, record: Record) -> bool:
-        if record not in self.begun or self.interrupted or self._rollback is not None:
+        is_ours = record in self.begun or record in self._members
+        if not is_ours or self.interrupted or self._rollback is not None:
             return False
         if record.error is not None:
             self.culprit = record
@@ -320,7 +321,7 @@ class Stop(Ordered):
         self._pump()
 
     def _begin(self, record: Record) -> None:
-        if record in self._begun or record.state is not STOPPING:
+        if record.state in LIVE and (record in self._begun or record.state is not STOPPING):
             self._begun.add(record)
             self.engine.stop(record)
 

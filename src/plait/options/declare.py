@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any, dataclass_transform
+from typing import Any, Literal, dataclass_transform
 
 import msgspec
 
@@ -18,16 +18,22 @@ from plait.options.schema import prefix_of, schema_of
 from plait.options.values import MASK
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
 class OptionsMeta(msgspec.StructMeta):
     """The class of Options classes: takes `env=`, evaluates annotations, refuses names that cannot work."""
 
     def __new__(
-        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, env: str | None = None
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        env: str | None = None,
+        frozen: Literal[True] = True,
     ) -> OptionsMeta:
         """A new Options class; `env` is the prefix of its environment variables.
 
-        Raises TypeError if an annotation cannot be evaluated or names that collide or are reserved.
+        `frozen` is for type checkers, which learn from it that every instance is. Raises TypeError if an annotation
+        cannot be evaluated, or if names collide or are reserved.
         """
         made = super().__new__(mcls, name, bases, namespace, frozen=True, kw_only=True, forbid_unknown_fields=True)
         cls: Any = made
@@ -51,7 +57,8 @@ def _evaluated(cls: type, names: dict[str, Any]) -> dict[str, Any]:
     return {name: hints[name] for name in own}
 
 
-class Options(msgspec.Struct, metaclass=OptionsMeta):
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class Options(msgspec.Struct, metaclass=OptionsMeta, frozen=True):
     """Settings of an application or a service: subclass it and annotate the fields.
 
     A field without a default is required. `class EchoOptions(Options)` reads the variables ECHO_LISTEN, …;

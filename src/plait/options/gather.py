@@ -7,7 +7,7 @@ every problem is collected, so that a starting file can be written of what is kn
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from plait.options.sources import (
     parse_file,
     read_input,
     take_file,
+    take_table,
     take_variables,
 )
 from plait.options.values import MASK
@@ -43,7 +44,7 @@ class Gathered:
 
     schema: Schema | None
     found: Found
-    values: dict[str, object] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict, repr=False)
     problems: list[Problem] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
 
@@ -76,7 +77,7 @@ def gather(cls: type | None, inputs: Inputs) -> Gathered:
     take_arguments(found, reading, arguments)
     gathered = Gathered(schema, found, problems=found.problems)
     if schema is not None:
-        _convert_all(gathered, schema)
+        _convert_all(gathered, schema, _missing)
     return gathered
 
 
@@ -116,17 +117,32 @@ def env_file_variables(found: Found, arguments: Arguments, inputs: Inputs) -> tu
         return str(path), {}
 
 
-def _convert_all(gathered: Gathered, schema: Schema) -> None:
+def gather_table(schema: Schema, table: Mapping[str, object], source: Callable[[str], Source]) -> Gathered:
+    """What one table gives for this schema, converted; `source` says where the value of a key stands."""
+    found = Found()
+    take_table(found, schema, table, source)
+    gathered = Gathered(schema, found, problems=found.problems)
+    _convert_all(gathered, schema, lambda one: _missing_in(one, source(one.key)))
+    return gathered
+
+
+def _missing_in(one: Field, source: Source) -> Problem:
+    return Problem(source.in_error, one.key, "", f"missing: {shapes.describe(one.annotation)} is required")
+
+
+def _convert_all(gathered: Gathered, schema: Schema, missing: Callable[[Field], Problem]) -> None:
     for one in schema.fields.values():
         if _in_absent_group(gathered, schema, one.path):
             continue
         given = gathered.found.values.get(one.key)
         if given is not None:
             convert_given(gathered, one, given, is_model(schema.cls))
-        elif one.default is not None:
-            _take_default(gathered, one, is_model(schema.cls))
+        elif one.default is None:
+            gathered.missing.append(missing(one))
+        elif schema.checks_defaults:
+            convert_given(gathered, one, Given(one.key, one.default(), DEFAULT))
         else:
-            gathered.missing.append(missing(schema, one))
+            gathered.values[one.key] = one.default()
 
 
 def _in_absent_group(gathered: Gathered, schema: Schema, path: tuple[str, ...]) -> bool:
@@ -157,15 +173,6 @@ def _for_model(one: Field, value: object) -> object:
     return value
 
 
-def _take_default(gathered: Gathered, one: Field, by_model: bool) -> None:
-    assert one.default is not None
-    given = Given(one.key, one.default(), DEFAULT)
-    if by_model:
-        gathered.values[one.key] = given.value
-    else:
-        convert_given(gathered, one, given)
-
-
 def show_given(value: object) -> str:
     """A value as an error shows it: short, and text in quotes."""
     if value == "" or value is None:
@@ -174,7 +181,7 @@ def show_given(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def missing(schema: Schema, one: Field) -> Problem:
+def _missing(one: Field) -> Problem:
     """The problem of a value that must be given: the ways to give it."""
     name = Source(SourceKind.FILE, "", one.key)
     ways = f"give {one.flag}, or {one.variable}, or{name} in a --config file"

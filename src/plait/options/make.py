@@ -6,11 +6,12 @@ itself objects to, in `__post_init__` or a validator, is a problem like the othe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from plait.errors import Problem
 from plait.options.gather import Gathered, show_given
-from plait.options.schema import Schema, is_model, parts_of
+from plait.options.schema import Part, Schema, is_model, parts_of
 from plait.options.values import MASK, Secret
 
 
@@ -21,25 +22,33 @@ def make(gathered: Gathered, cls: Any, problems: list[Problem]) -> Any:
 
 def _make(gathered: Gathered, cls: Any, above: str, problems: list[Problem]) -> Any:
     """An instance of this group, or None with what was wrong added to `problems`."""
-    assert gathered.schema is not None
     before = len(problems)
-    arguments: dict[str, Any] = {}
-    for part in parts_of(cls):
-        key = above + part.name
-        if key not in gathered.schema.groups:
-            arguments[part.name] = gathered.values[key]
-        elif gathered.is_absent(key):
-            arguments[part.name] = gathered.schema.groups[key].default
-        else:
-            arguments[part.name] = _make(gathered, gathered.schema.groups[key].cls, key + ".", problems)
+    arguments = arguments_of(gathered, parts_of(cls), above, problems)
     if len(problems) > before:
         return None
     try:
         return cls(**arguments)
     except (ValueError, TypeError) as error:
-        said = _masked(gathered, str(error))
+        said = masked(gathered, str(error))
         problems.append(Problem("options", above.rstrip(".") or cls.__name__, "", said))
         return None
+
+
+def arguments_of(gathered: Gathered, parts: Iterable[Part], above: str, problems: list[Problem]) -> dict[str, Any]:
+    """What to call a class or function with: the values of its fields, and its groups, made."""
+    assert gathered.schema is not None
+    arguments: dict[str, Any] = {}
+    for part in parts:
+        key = above + part.name
+        group = gathered.schema.groups.get(key)
+        if group is None:
+            arguments[part.name] = gathered.values[key]
+        elif gathered.is_absent(key):
+            arguments[part.name] = group.default
+        else:
+            make_one = _make_model if is_model(group.cls) else _make
+            arguments[part.name] = make_one(gathered, group.cls, key + ".", problems)
+    return arguments
 
 
 def _make_model(gathered: Gathered, cls: Any, above: str, problems: list[Problem]) -> Any:
@@ -48,7 +57,7 @@ def _make_model(gathered: Gathered, cls: Any, above: str, problems: list[Problem
     try:
         return cls.model_validate(_model_data(gathered, cls, above))
     except pydantic.ValidationError as error:
-        problems += _model_problems(gathered, cls, error)
+        problems += _model_problems(gathered, cls, above, error)
         return None
 
 
@@ -75,24 +84,26 @@ def _of_default_group(gathered: Gathered, key: str) -> bool:
     return group is not None and group.default is not None and key in gathered.values
 
 
-def _model_problems(gathered: Gathered, cls: Any, error: Any) -> list[Problem]:
+def _model_problems(gathered: Gathered, cls: Any, above: str, error: Any) -> list[Problem]:
     from plait.options.models import errors_of
 
-    return [_model_problem(gathered, cls, *one) for one in errors_of(error)]
+    return [_model_problem(gathered, cls, above, *one) for one in errors_of(error)]
 
 
-def _model_problem(gathered: Gathered, cls: Any, place: tuple[str | int, ...], value: object, message: str) -> Problem:
+def _model_problem(
+    gathered: Gathered, cls: Any, above: str, place: tuple[str | int, ...], value: object, message: str
+) -> Problem:
     assert gathered.schema is not None
-    key, at = _field_at(gathered.schema, cls, place)
+    key, at = _field_at(gathered.schema, cls, above, place)
     one = gathered.schema.fields.get(key)
     if one is None:
-        return Problem("options", key or cls.__name__, "", _masked(gathered, message))
+        return Problem("options", key or cls.__name__, "", masked(gathered, message))
     source = gathered.source(key)
     shown = MASK if one.secret and value is not None else show_given(value)
-    return Problem(source.in_error, key + at, shown, _masked(gathered, message))
+    return Problem(source.in_error, key + at, shown, masked(gathered, message))
 
 
-def _masked(gathered: Gathered, message: str) -> str:
+def masked(gathered: Gathered, message: str) -> str:
     """The class's own message, with every secret value that it shows masked."""
     assert gathered.schema is not None
     for key, value in gathered.values.items():
@@ -102,11 +113,11 @@ def _masked(gathered: Gathered, message: str) -> str:
     return message
 
 
-def _field_at(schema: Schema, cls: Any, place: tuple[str | int, ...]) -> tuple[str, str]:
+def _field_at(schema: Schema, cls: Any, above: str, place: tuple[str | int, ...]) -> tuple[str, str]:
     """The dotted key that pydantic's location stands for, and what of the location lies inside the value."""
     from plait.options.models import name_of
 
-    key = ""
+    key = above.rstrip(".")
     for depth, step in enumerate(place):
         name = name_of(cls, str(step))
         longer = f"{key}.{name}" if key else name

@@ -67,22 +67,23 @@ class Facts:
 
 def facts(annotation: Any) -> Facts:
     """The annotation's bare type with everything said about it."""
-    meta, unit = Meta(), None
     annotation = _unnamed(annotation)
-    if get_origin(annotation) is Annotated:
-        annotation, *notes = get_args(annotation)
-        for note in notes:
-            if isinstance(note, Unit):
-                unit = note
-            elif isinstance(note, Meta):
-                meta = meta.then(note)
-    return Facts(annotation, meta, unit)
+    if get_origin(annotation) is not Annotated:
+        return Facts(annotation, Meta(), None)
+    inner, *notes = get_args(annotation)
+    here = facts(inner)
+    for note in notes:
+        if isinstance(note, Unit):
+            here = replace(here, unit=note)
+        elif isinstance(note, Meta):
+            here = replace(here, meta=here.meta.then(note))
+    return here
 
 
 def _unnamed(annotation: Any) -> Any:
     """The type behind a NewType or a `type` statement."""
-    while (behind := getattr(annotation, "__supertype__", getattr(annotation, "__value__", None))) is not None:
-        annotation = behind
+    while type(annotation).__name__ in ("NewType", "TypeAliasType"):
+        annotation = getattr(annotation, "__supertype__", None) or annotation.__value__
     return annotation
 
 

@@ -59,8 +59,8 @@ def resolve(
 ) -> Resolved:
     """An instance of the options class, with the source of every value.
 
-    The sources are as in `Inputs`; `environ` is os.environ if left out. Raises OptionsError with every problem
-    there is, and TypeError if the class itself cannot work (a pydantic model with a reserved name).
+    The sources are as in `Inputs`; `environ` is os.environ if left out. Raises OptionsError with every
+    problem there is, and TypeError if the class itself cannot work (a pydantic model with a reserved name).
     """
     environ = os.environ if environ is None else environ
     return finish(gather(cls, Inputs(argv, environ, config, env_file, sets, runner_flags, read)))

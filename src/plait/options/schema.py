@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,7 @@ class Schema:
 
     cls: Any
     prefix: str
+    checks_defaults: bool = True
     fields: dict[str, Field] = field(default_factory=dict)
     groups: dict[str, GroupOf] = field(default_factory=dict)
 
@@ -144,8 +145,8 @@ def is_model(thing: object) -> bool:
 
 def schema_of(cls: Any) -> Schema:
     """What the class declares. Raises TypeError if names collide, are reserved, or a group holds itself."""
-    schema = Schema(cls, _prefix(cls))
-    _lay_out(schema, cls, (), None, (cls,))
+    schema = Schema(cls, _prefix(cls), checks_defaults=not is_model(cls))
+    _lay_out(schema, parts_of(cls), (), None, (cls,))
     _refuse_reserved(schema)
     _refuse_collisions(schema)
     return schema
@@ -189,35 +190,29 @@ def _default_of(one: msgspec.structs.FieldInfo) -> Callable[[], object] | None:
     return None
 
 
-def _lay_out(schema: Schema, cls: Any, path: tuple[str, ...], default: object, above: tuple[Any, ...]) -> None:
-    for part in parts_of(cls):
+def _lay_out(
+    schema: Schema, parts: Iterable[Part], path: tuple[str, ...], default: object, above: tuple[Any, ...]
+) -> None:
+    for part in parts:
         here = (*path, part.name)
         known = plain(part.annotation)
         given = _constant(default, part.name) if default is not None else part.default
         if is_options_class(known.base):
             if known.base in above:
-                raise TypeError(f"{cls.__name__}: group {part.name!r} holds itself")
+                raise TypeError(f"{schema.name}: group {part.name!r} holds itself")
             instance = given() if given else None
             optional = shapes.is_optional(part.annotation)
             schema.groups[".".join(here)] = GroupOf(here, known.base, optional, instance)
-            _lay_out(schema, known.base, here, instance, (*above, known.base))
+            _lay_out(schema, parts_of(known.base), here, instance, (*above, known.base))
         else:
+            variable = schema.prefix + "__".join(here).upper()
             schema.fields[".".join(here)] = Field(
-                here,
-                part.annotation,
-                given,
-                _variable(schema, here),
-                known.meta.description,
-                known.meta.examples,
+                here, part.annotation, given, variable, known.meta.description, known.meta.examples
             )
 
 
 def _constant(default: object, name: str) -> Callable[[], object]:
     return lambda: getattr(default, name)
-
-
-def _variable(schema: Schema, path: tuple[str, ...]) -> str:
-    return schema.prefix + "__".join(path).upper()
 
 
 def _refuse_reserved(schema: Schema) -> None:
@@ -236,16 +231,19 @@ def _refuse_collisions(schema: Schema) -> None:
             taken[name] = one
 
 
-def schema_of_parameters(subject: str, parameters: Mapping[str, inspect.Parameter], hints: dict[str, Any]) -> Schema:
-    """The parameters of a constructor as options of the same kind, for what calls it from a file."""
-    schema = Schema(type(subject, (), {}), "")
-    for name, parameter in parameters.items():
-        annotation = hints.get(name, Any)
-        given = None if parameter.default is parameter.empty else _same(parameter.default)
-        note = plain(annotation).meta
-        schema.fields[name] = Field((name,), annotation, given, "", note.description, note.examples)
+def schema_of_parts(subject: str, parts: Iterable[Part]) -> Schema:
+    """What these parts declare, for a table that no options class stands behind; defaults are not checked."""
+    schema = Schema(type(subject, (), {}), "", checks_defaults=False)
+    _lay_out(schema, parts, (), None, ())
     return schema
 
 
-def _same(value: object) -> Callable[[], object]:
-    return lambda: value
+def parts_of_parameters(parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> Iterator[Part]:
+    """The parameters of a function or constructor as parts."""
+    for name, parameter in parameters.items():
+        yield Part(name, hints.get(name, Any), constant_of(parameter.default))
+
+
+def constant_of(default: object) -> Callable[[], object] | None:
+    """A default as a Part has it; None if it is `inspect.Parameter.empty`."""
+    return None if default is inspect.Parameter.empty else lambda: default

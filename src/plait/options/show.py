@@ -33,12 +33,12 @@ def render_help(cls: type | None, *, width: int = 80) -> str:
     if cls is None:
         return "This application has no options.\n"
     schema = schema_of(cls)
-    blocks = [_entries(_help_rows(schema, ""), width)]
+    blocks = [render_entries(_help_rows(schema, ""), width)]
     for key, group in schema.groups.items():
         said = first_line(group.cls)
         heading = f"[{key}]" + (f" {said}" if said else "") + (" (optional)" if group.optional else "")
-        blocks.append(f"{heading}\n{_entries(_help_rows(schema, key + '.'), width)}")
-    blocks.append(_entries(_RESERVED_FLAGS, width))
+        blocks.append(f"{heading}\n{render_entries(_help_rows(schema, key + '.'), width)}")
+    blocks.append(render_entries(_RESERVED_FLAGS, width))
     return "\n".join(block for block in blocks if block)
 
 
@@ -66,7 +66,7 @@ def _right(one: Field) -> str:
     return f"{words} [{'; '.join(facts)}]"
 
 
-def _entries(rows: Iterable[tuple[str, str]], width: int) -> str:
+def render_entries(rows: Iterable[tuple[str, str]], width: int) -> str:
     """Two columns; a left side too wide for its column has a line to itself."""
     rows = list(rows)
     column = min(max((len(left) for left, _ in rows), default=0), 28) + 4

@@ -35,13 +35,14 @@ class Source:
     kind: SourceKind
     place: str = ""
     name: str = ""
+    via: str = ""  # the variables that a text in a file names
 
     def __str__(self) -> str:
         match self.kind:
             case SourceKind.DEFAULT:
                 return "default"
             case SourceKind.FILE:
-                return f"{self.place} {_under_table(self.name)}"
+                return f"{self.place} {_under_table(self.name)}" + (f" ({self.via})" if self.via else "")
             case SourceKind.ENVIRONMENT:
                 return f"environment {self.name}" + (f" ({self.place})" if self.place else "")
             case SourceKind.ENV_FILE:
@@ -118,8 +119,11 @@ def read_input(path: Path, asked_by: str, read: Read) -> bytes:
     raise OptionsError([Problem(asked_by, str(path), "", said)])
 
 
-def parse_file(path: Path, data: bytes) -> dict[str, object]:
-    """The tables of a TOML file, or the objects of a JSON file; raises OptionsError with line and column."""
+def parse_file(path: Path, data: bytes, place: str | None = None) -> dict[str, object]:
+    """The tables of a TOML file, or the objects of a JSON file; raises OptionsError with line and column.
+
+    `place` is what errors call the file; its path, if left out.
+    """
     try:
         text = data.decode("utf-8-sig")
         return _parse_json(text) if path.suffix == ".json" else _parse_toml(text)
@@ -129,8 +133,8 @@ def parse_file(path: Path, data: bytes) -> dict[str, object]:
         said = f"byte {error.start}: not UTF-8"
     except ValueError as error:
         said = str(error)
-    place, _, words = said.rpartition(": ")
-    raise OptionsError([Problem(str(path), place or "content", "", words)])
+    where, _, words = said.rpartition(": ")
+    raise OptionsError([Problem(place or str(path), where or "content", "", words)])
 
 
 def _parse_toml(text: str) -> dict[str, object]:

@@ -45,6 +45,9 @@ class Secret:
     def __str__(self) -> str:
         return MASK
 
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
     def __bool__(self) -> bool:
         return bool(self._text)
 
@@ -138,8 +141,7 @@ def format_duration(seconds: float) -> str:
     """The shortest text of units that `parse_duration` reads back to exactly this number."""
     if seconds == int(seconds) and seconds < 1e15:
         return _whole(int(seconds))
-    milliseconds = round(seconds * 1000)
-    if milliseconds and milliseconds / 1000 == seconds and seconds < 1:
+    if seconds < 1 and (milliseconds := round(seconds * 1000)) and milliseconds / 1000 == seconds:
         return f"{milliseconds}ms"
     return f"{seconds!r}s"
 
