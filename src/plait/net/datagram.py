@@ -1,0 +1,264 @@
+"""DatagramServer: takes datagrams and gives each to a function, or to an asyncio.DatagramProtocol.
+
+Rules: it reads the socket itself, up to 64 datagrams at a wake, so that it can stop reading: at `max_tasks` handlers
+at work the kernel queues, and drops by its own rules. On drain all that the socket's buffer holds is read and handled
+before it is closed. What a handler raises is logged and counted, and harms no other datagram.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from plait._kernel.service import Service
+from plait.net.endpoints import Endpoint
+from plait.net.server import BATCH, bound_endpoint, listening
+from plait.net.sockets import Registry
+
+LARGEST = 65_536
+"""Bytes of the largest datagram there is, and one."""
+
+DRAIN_MOST = 10_000
+"""Datagrams that are read at most once draining has begun: a sender that never pauses shall not hold up a stop."""
+
+
+class Datagram:
+    """One datagram: `data`, and the address `peer` it came from."""
+
+    __slots__ = ("_transport", "data", "peer")
+
+    def __init__(self, data: bytes, peer: Any, transport: DatagramTransport) -> None:
+        self.data = data
+        self.peer = peer
+        self._transport = transport
+
+    def reply(self, data: bytes) -> None:
+        """Send `data` back to where this came from."""
+        self._transport.sendto(data, self.peer)
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramStats:
+    """What a datagram server has done since its incarnation began: `received` datagrams, `failed` handlers."""
+
+    received: int
+    failed: int
+
+
+class DatagramTransport(asyncio.DatagramTransport):
+    """Sends from the server's socket; queues where the system's buffer is full."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, failed: Callable[[OSError], None]) -> None:
+        super().__init__({"socket": sock, "sockname": sock.getsockname()})
+        self._loop = loop
+        self._sock = sock
+        self._failed = failed
+        self._queue: deque[tuple[bytes, Any]] = deque()
+        self._is_closing = False
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Send a datagram, now or as soon as there is room; an error of one is logged, and harms no other."""
+        if self._is_closing:
+            return
+        self._queue.append((bytes(data), addr))
+        if len(self._queue) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._queue:
+            data, addr = self._queue[0]
+            try:
+                self._sock.sendto(data, addr)
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._sock, self._flush)
+                return
+            except OSError as error:
+                self._failed(error)
+            self._queue.popleft()
+        self._loop.remove_writer(self._sock)
+
+    def is_closing(self) -> bool:
+        """Whether it has been closed."""
+        return self._is_closing
+
+    def close(self) -> None:
+        """Send nothing more."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._loop.remove_writer(self._sock)
+
+    abort = close
+
+
+class DatagramServer(Service):
+    """Receives datagrams on an endpoint.
+
+    `serve` is called with each Datagram; it is a function, or an `async def`, of which `max_tasks` are at work at
+    most. Or it is a class of asyncio.DatagramProtocol, or a factory of one. EndpointError if `listen` is none to
+    listen on; ListenError, at the start, if it cannot.
+    """
+
+    def __init__(
+        self,
+        listen: str | Endpoint,
+        serve: Callable[[Datagram], Awaitable[None] | None] | Any,
+        *,
+        max_tasks: int = 1000,
+    ) -> None:
+        self._endpoint = listening(listen, stream=False)
+        if not callable(serve):
+            raise TypeError(f"a datagram server serves {serve!r}, which is neither a function nor a protocol factory")
+        if not isinstance(max_tasks, int) or max_tasks < 1:
+            raise ValueError(f"max_tasks is {max_tasks!r}; it takes a number above zero")
+        self._serve: Any = serve
+        self._makes_protocol = isinstance(serve, type) and issubclass(serve, asyncio.DatagramProtocol)
+        self._most = max_tasks
+        self._endpoints: tuple[Endpoint, ...] = ()
+        self._ports: list[_Port] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._received = self._failed = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_reading = False
+        self._is_draining = False
+
+    @property
+    def stats(self) -> DatagramStats:
+        """What this incarnation has done so far."""
+        return DatagramStats(received=self._received, failed=self._failed)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where it listens, with the real port; empty while it does not."""
+        return self._endpoints
+
+    async def on_start(self) -> None:
+        """Bind, and begin to read."""
+        self._forget()
+        self._loop = asyncio.get_running_loop()
+        registry = self.application.resource(Registry)
+        sockets = await self.enter(registry.listening(self._endpoint, path=self.path, tree=self.application))
+        self._ports = [self._port(sock) for sock in sockets]
+        self._endpoints = tuple(bound_endpoint(self._endpoint, sock) for sock in sockets)
+        self._read_on()
+        for endpoint in self._endpoints:
+            self._announce(endpoint.address)
+
+    def _port(self, sock: socket.socket) -> _Port:
+        transport = DatagramTransport(self._loop, sock, self._not_sent)
+        if not self._makes_protocol:
+            return _Port(sock, transport, None)
+        protocol = self._serve()
+        protocol.connection_made(transport)
+        return _Port(sock, transport, protocol)
+
+    async def on_drain(self) -> None:
+        """Read and handle what is there, and wait for the handlers at work."""
+        self._is_draining = True
+        left = DRAIN_MOST
+        for port in self._ports:
+            while left and (read := self._read(port)):
+                left -= min(read, left)
+                await self._room()
+        self._read_off()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def on_stop(self) -> None:
+        """Close."""
+        self._is_draining = True
+        self._read_off()
+        self._endpoints = ()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            self.log.warning("%d datagrams were still being handled, and have been cut", len(self._tasks))
+            await asyncio.wait(self._tasks)
+        for port in self._ports:
+            port.transport.close()
+            if port.protocol is not None:
+                port.protocol.connection_lost(None)
+        self._ports = []
+
+    async def _room(self) -> None:
+        while len(self._tasks) >= self._most:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _read_on(self) -> None:
+        if not self._is_reading:
+            self._is_reading = True
+            for port in self._ports:
+                self._loop.add_reader(port.sock, self._read, port)
+
+    def _read_off(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            for port in self._ports:
+                self._loop.remove_reader(port.sock)
+
+    def _read(self, port: _Port) -> int:
+        """Read one batch; how many datagrams it had."""
+        for number in range(BATCH):
+            if len(self._tasks) >= self._most:
+                self._read_off()
+                return number
+            try:
+                data, peer = port.sock.recvfrom(LARGEST)
+            except (BlockingIOError, InterruptedError):
+                return number
+            except OSError as error:
+                if port.protocol is not None:
+                    port.protocol.error_received(error)
+                else:
+                    self.log.warning("receiving failed: %s", os.strerror(error.errno or 0))
+                return number
+            self._received += 1
+            self._give(port, data, peer)
+        return BATCH
+
+    def _give(self, port: _Port, data: bytes, peer: Any) -> None:
+        try:
+            if port.protocol is not None:
+                port.protocol.datagram_received(data, peer)
+                return
+            result = self._serve(Datagram(data, peer, port.transport))
+            if inspect.isawaitable(result):
+                task = self._loop.create_task(self._handle(result, peer))
+                self._tasks.add(task)
+                task.add_done_callback(self._handled)
+        except Exception:
+            self._failed += 1
+            self.log.exception("the handler of a datagram from %s failed", peer)
+
+    async def _handle(self, work: Awaitable[None], peer: Any) -> None:
+        try:
+            await work
+        except (Exception, SystemExit, KeyboardInterrupt):
+            self._failed += 1
+            self.log.exception("the handler of a datagram from %s failed", peer)
+
+    def _handled(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not self._is_reading and not self._is_draining and len(self._tasks) < self._most:
+            self._read_on()
+
+    def _not_sent(self, error: OSError) -> None:
+        self.log.warning("a datagram was not sent: %s", error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """One bound socket, and what belongs to it."""
+
+    sock: socket.socket
+    transport: DatagramTransport
+    protocol: Any

@@ -1,0 +1,311 @@
+"""The registry of listening sockets: it binds once per address, and lends duplicates.
+
+Rules:
+- A socket is known by family, type and bound address; one asked for with port 0 by the path of the service that asks.
+- The registry keeps the original. Each tree (generation) that listens on the address has a duplicate of its own, so
+  two generations share one queue of connections and none is lost between them. The original is closed, and a unix
+  socket's file unlinked, when no tree holds it any more.
+- Two services of one tree may not listen on one address: the second is refused by name.
+- A stale unix socket is removed; one that answers is not stolen.
+- A service asks `listening()`, which is all an arbiter has to stand behind to own the sockets of many processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NoReturn
+
+from plait.errors import ListenError
+from plait.net.endpoints import Endpoint
+
+Key = tuple[Any, ...]
+
+_FIRST_PASSED = 3
+"""The first descriptor that systemd passes, sd_listen_fds(3)."""
+
+_PORT_TRIES = 8
+
+
+@dataclass(eq=False)
+class _Held:
+    """One bound socket, and which service of which tree listens on it."""
+
+    sock: socket.socket
+    unlink: Callable[[], None]
+    users: dict[object, str] = field(default_factory=dict)
+
+
+class Registry:
+    """The listening sockets of a process. One for an application, or shared by its generations."""
+
+    def __init__(self) -> None:
+        self._held: dict[Key, _Held] = {}
+
+    @asynccontextmanager
+    async def listening(self, endpoint: Endpoint, *, path: str, tree: object) -> AsyncIterator[list[socket.socket]]:
+        """Listening sockets for `endpoint`, non-blocking, while the context lasts; they are closed at its end.
+
+        `path` is the service that asks, `tree` the generation it is in. A host name may give several sockets.
+        ListenError, with the system's errno, says what is in the way and what to do.
+        """
+        keys: list[Key] = []
+        lent: list[socket.socket] = []
+        try:
+            for key in await self._bind(endpoint, path, tree, keys):
+                lent.append(self._held[key].sock.dup())
+                lent[-1].setblocking(False)
+            yield lent
+        finally:
+            for sock in lent:
+                sock.close()
+            for key in keys:
+                self._release(key, tree)
+
+    def unlink_all(self) -> None:
+        """Remove the files of all unix sockets at once, for a process that is about to be ended by force."""
+        for held in self._held.values():
+            held.unlink()
+
+    # -- binding ----------------------------------------------------------------------------------------------------
+
+    async def _bind(self, endpoint: Endpoint, path: str, tree: object, keys: list[Key]) -> list[Key]:
+        """Hold every address of `endpoint` for `path`; `keys` grows as they are held, also if a later one fails."""
+        subject = f"service {path!r} cannot listen on {endpoint.address}"
+        if endpoint.scheme == "unix":
+            self._hold(
+                (socket.AF_UNIX, endpoint.path), endpoint, path, tree, keys, lambda: _bind_unix(endpoint, subject)
+            )
+        elif endpoint.scheme == "fd":
+            self._hold(("fd", endpoint.fd), endpoint, path, tree, keys, lambda: _adopt(endpoint.fd, subject))
+        elif endpoint.scheme == "systemd":
+            for fd in _passed(endpoint.name, subject):
+                self._hold(("fd", fd), endpoint, path, tree, keys, partial(_adopt, fd, subject))
+        else:
+            await self._bind_host(endpoint, path, tree, keys, subject)
+        return keys
+
+    async def _bind_host(self, endpoint: Endpoint, path: str, tree: object, keys: list[Key], subject: str) -> None:
+        infos = await _resolve(endpoint, subject)
+        for attempt in range(_PORT_TRIES):
+            try:
+                self._bind_all(infos, endpoint, path, tree, keys, subject)
+                return
+            except ListenError as error:
+                # Port 0 on two families: the port the first was given may be taken in the second.
+                if endpoint.port or error.errno != errno.EADDRINUSE or attempt == _PORT_TRIES - 1:
+                    raise
+                for key in keys:
+                    self._release(key, tree)
+                keys.clear()
+
+    def _bind_all(
+        self, infos: list[Any], endpoint: Endpoint, path: str, tree: object, keys: list[Key], subject: str
+    ) -> None:
+        port, last = endpoint.port, None
+        for family, kind, _, _, address in infos:
+            key = (family, kind, *address[:2]) if endpoint.port else (family, kind, address[0], "of", path)
+            where = (address[0], port, *address[2:])
+            try:
+                self._hold(
+                    key,
+                    endpoint,
+                    path,
+                    tree,
+                    keys,
+                    partial(_bind_one, family, kind, where, endpoint, subject),
+                )
+            except ListenError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                last = error  # a name may resolve to an address family that this machine has switched off
+                continue
+            port = self._held[key].sock.getsockname()[1]
+        if not keys and last is not None:
+            raise last
+
+    def _hold(
+        self,
+        key: Key,
+        endpoint: Endpoint,
+        path: str,
+        tree: object,
+        keys: list[Key],
+        bind: Callable[[], tuple[socket.socket, Callable[[], None]]],
+    ) -> None:
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = _Held(*bind())
+        elif held.users.get(tree, path) != path:
+            raise ListenError(
+                errno.EADDRINUSE,
+                f"service {path!r} cannot listen on {endpoint.address}: service {held.users[tree]!r} does already; "
+                "give one of them another address",
+            )
+        held.users[tree] = path
+        if key not in keys:
+            keys.append(key)
+        if held.sock.type == socket.SOCK_STREAM:
+            held.sock.listen(endpoint.backlog)
+
+    def _release(self, key: Key, tree: object) -> None:
+        held = self._held.get(key)
+        if held is None:
+            return
+        held.users.pop(tree, None)
+        if not held.users:
+            del self._held[key]
+            held.unlink()
+            held.sock.close()
+
+
+async def _resolve(endpoint: Endpoint, subject: str) -> list[Any]:
+    kind = socket.SOCK_STREAM if endpoint.is_stream else socket.SOCK_DGRAM
+    loop = asyncio.get_running_loop()
+    try:
+        infos = await loop.getaddrinfo(endpoint.host or None, endpoint.port, type=kind, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        code = error.errno if isinstance(error, socket.gaierror) else errno.EINVAL
+        raise ListenError(code, f"{subject}: host {endpoint.host!r} does not resolve ({error})") from error
+    return list(dict.fromkeys(infos))
+
+
+def _bind_one(
+    family: int, kind: int, where: tuple[Any, ...], endpoint: Endpoint, subject: str
+) -> tuple[socket.socket, Callable[[], None]]:
+    try:
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        raise ListenError(error.errno, f"{subject}: {error.strerror}") from error
+    try:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(where)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(endpoint.backlog)  # only now is a port that another listens on refused
+    except OSError as error:
+        sock.close()
+        _explain(error, where[1], subject)
+    return sock, _nothing
+
+
+def _explain(error: OSError, port: int, subject: str) -> NoReturn:
+    cures = {
+        errno.EADDRINUSE: "the port is in use; stop what listens there ('ss -lntup' shows it), or choose another port",
+        errno.EACCES: "not permitted",
+        errno.EADDRNOTAVAIL: "this machine has no such address; 'ip addr' shows those it has",
+    }
+    cure = cures.get(error.errno or 0, error.strerror or str(error))
+    if error.errno == errno.EACCES and 0 < port < 1024:
+        cure = "ports below 1024 need rights; choose a higher port, or grant CAP_NET_BIND_SERVICE"
+    raise ListenError(error.errno, f"{subject}: {cure}") from error
+
+
+def _nothing() -> None:
+    pass
+
+
+# -- unix sockets ------------------------------------------------------------------------------------------------------
+
+
+def _bind_unix(endpoint: Endpoint, subject: str) -> tuple[socket.socket, Callable[[], None]]:
+    path = endpoint.path
+    _remove_stale(path, subject)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(path)
+        made = os.stat(path)
+        if endpoint.mode is not None:
+            os.chmod(path, endpoint.mode)
+        sock.listen(endpoint.backlog)
+    except OSError as error:
+        sock.close()
+        what = {
+            errno.ENOENT: f"there is no directory {os.path.dirname(path)!r}; make it first",
+            errno.EACCES: f"no permission to make a file in {os.path.dirname(path)!r}",
+        }.get(error.errno or 0, error.strerror)
+        raise ListenError(error.errno, f"{subject}: {what}") from error
+    return sock, lambda: _unlink(path, made)
+
+
+def _remove_stale(path: str, subject: str) -> None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return  # not there, or not to be seen: bind says which
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ListenError(
+            errno.EADDRINUSE, f"{subject}: a file that is no socket is there; move it, or choose another path"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            _unlink(path, found)
+            return
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return
+            if error.errno not in (errno.EAGAIN, errno.EINPROGRESS):  # its queue is full, so it lives
+                raise ListenError(
+                    error.errno, f"{subject}: a socket is there, and does not say whose: {error}"
+                ) from error
+    raise ListenError(errno.EADDRINUSE, f"{subject}: another process listens there; stop it, or choose another path")
+
+
+def _unlink(path: str, made: os.stat_result) -> None:
+    """Remove a socket's file if it is still that socket's: another process may have put its own there."""
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
+            os.unlink(path)
+
+
+# -- inherited sockets -------------------------------------------------------------------------------------------------
+
+
+def _adopt(fd: int, subject: str) -> tuple[socket.socket, Callable[[], None]]:
+    try:
+        sock = socket.socket(fileno=os.dup(fd))
+    except OSError as error:
+        raise ListenError(
+            error.errno, f"{subject}: descriptor {fd} is not an open socket; pass a listening one"
+        ) from error
+    try:
+        if sock.type == socket.SOCK_STREAM and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ListenError(errno.EINVAL, f"{subject}: the socket at descriptor {fd} does not listen")
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock, _nothing
+
+
+def _passed(name: str, subject: str) -> list[int]:
+    """The descriptors that systemd passed under a name, sd_listen_fds_with_names(3)."""
+    mine = os.environ.get("LISTEN_PID") == str(os.getpid())
+    count = int(os.environ.get("LISTEN_FDS", "0") or 0) if mine else 0
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":") if count else []
+    names += ["unknown"] * (count - len(names))
+    found = [_FIRST_PASSED + index for index, known in enumerate(names[:count]) if known == name]
+    if not found:
+        have = f"it passed {', '.join(sorted(set(names)))}" if count else "it passed none"
+        raise ListenError(
+            errno.ENOENT,
+            f"{subject}: systemd passed no socket of that name ({have}); "
+            f"set FileDescriptorName={name} in the .socket unit",
+        )
+    return found
