@@ -9,8 +9,8 @@ Rules:
   again, and then left behind and reported, so that no service can hold up the end of an application.
 - A cancellation that Plait did not ask for is the service's failure.
 
-    NEW ──→ START ──→ RUN ──→ (DRAIN) ──→ END ──→ OVER
-     └────────┴────────────────────────────↑ └──→ LEFT
+    NEW ──→ START ──→ RUN ──→ (DRAIN ──→ DRAINED) ──→ END ──→ OVER
+     └────────┴────────────────────────────────────────↑ └──→ LEFT
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ class Phase(Enum):
     START = "on_start"
     RUN = "run"
     DRAIN = "on_drain"
+    DRAINED = "its services are stopping"
     END = "stopping"
     OVER = "over"
     LEFT = "left behind"
 
 
 _NEW, _START, _RUN, _DRAIN = Phase.NEW, Phase.START, Phase.RUN, Phase.DRAIN
-_END, _OVER, _LEFT = Phase.END, Phase.OVER, Phase.LEFT
-_RUNNING = (_RUN, _DRAIN)
+_DRAINED, _END, _OVER, _LEFT = Phase.DRAINED, Phase.END, Phase.OVER, Phase.LEFT
+_RUNNING = (_RUN, _DRAIN, _DRAINED)
 
 
 class Owner(Protocol):
@@ -258,6 +259,7 @@ class Incarnation(Life):
 
     def _drained(self, *, in_time: bool) -> None:
         self._disarm()
+        self._phase = _DRAINED
         self._owner.drained(self._record, in_time=in_time)
         if not self._record.shape.group:
             self.finish()
@@ -268,7 +270,7 @@ class Incarnation(Life):
             self._note(cause)
         if self._phase is _NEW:
             self._to_end()  # a task cancelled before its first step would never take it
-        elif self._phase in (_START, _RUN, _DRAIN):
+        elif self._phase is _START or self._phase in _RUNNING:
             self._to_end()
             self._interrupt()
 
@@ -315,6 +317,7 @@ class Incarnation(Life):
         elif self._phase is _DRAIN:
             if self._draining is not None and not self._draining.done():
                 self._adopt(self._draining)
+                self._draining.cancel()
             self._drained(in_time=False)
         else:
             self._overdue_end()
@@ -431,7 +434,7 @@ class Incarnation(Life):
         if self._phase in (_OVER, _LEFT):
             context = {"message": f"a task {self._record.subject} left behind failed", "exception": exc, "task": task}
             self._owner.loop.call_exception_handler(context)
-        elif self._phase in (_DRAIN, _END):
+        elif self._phase in (_DRAIN, _DRAINED, _END):
             self._note(exc)
         else:
             self._fail(exc)
