@@ -252,8 +252,11 @@ class Incarnation(Life):
     async def _drain(self) -> None:
         try:
             await self._record.service.on_drain()
+        except CancelledError as exc:
+            if self._phase is _DRAIN:
+                self._note(self._cancelled(exc))
         except BaseException as exc:
-            self._fault(exc, cancelled=self._phase is not _DRAIN)
+            self._fault(exc)
         if self._phase is _DRAIN and not self._heeds:
             self._drained(in_time=True)
 
@@ -367,7 +370,7 @@ class Incarnation(Life):
             self._errors = []
         self._errors.append(exc)
 
-    def _fault(self, exc: BaseException, *, cancelled: bool = False) -> None:
+    def _fault(self, exc: BaseException) -> None:
         """Keep an error; a cancellation is one only if it was not ours."""
         if isinstance(exc, GeneratorExit):
             raise exc
@@ -376,13 +379,16 @@ class Incarnation(Life):
         elif self._cancels:
             self._cancels -= 1
             self._uncancel()
-        elif not cancelled:
-            error = ServiceCancelled(
-                f"the task of {self._record.subject} was cancelled, but not by Plait; "
-                "find who calls cancel() on it, and call stop() instead"
-            )
-            error.__cause__ = exc
-            self._note(error)
+        else:
+            self._note(self._cancelled(exc))
+
+    def _cancelled(self, exc: CancelledError) -> ServiceCancelled:
+        error = ServiceCancelled(
+            f"the task of {self._record.subject} was cancelled, but not by Plait; "
+            "find who calls cancel() on it, and call stop() instead"
+        )
+        error.__cause__ = exc
+        return error
 
     # -- what a service asks of its life -----------------------------------------------------------------------------
 
