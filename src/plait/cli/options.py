@@ -1,0 +1,35 @@
+"""`plait options`: a target's options with the source of each, or a file to start from."""
+
+from __future__ import annotations
+
+import click
+
+from plait.cli.target import TargetCommand, with_target
+from plait.options.show import FORMATS, render_table
+from plait.process.runner import Runner
+from plait.process.settings import FLAGS
+
+
+@click.command(
+    "options",
+    cls=TargetCommand,
+    help="Show every option of TARGET, its value, and where that comes from; secrets are masked.",
+    epilog="plait options --format toml TARGET > app.toml writes a file to start from, for --config.",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(FORMATS),
+    help="Write a file to start from, with the values in force.",
+)
+@with_target
+def command(target: str, argv: tuple[str, ...], file_format: str | None) -> int:
+    runner = Runner(target, argv, runner_flags=FLAGS)
+    if file_format is not None:
+        click.echo(runner.starting_file(file_format), nl=False)
+        return 0
+    resolved = runner.options
+    click.echo(render_table(resolved.rows) or f"{target} has no options\n", nl=False)
+    for note in resolved.notes:
+        click.echo(f"plait: warning: {note}", err=True)
+    return 0

@@ -1,0 +1,1 @@
+"""What an application tells: sinks of its events, and where logs go."""
