@@ -1,0 +1,1 @@
+"""Plait beside its peers: `python -m bench`, or `make bench`."""
