@@ -1,341 +1,198 @@
 """Endpoint: where a server listens or a client connects, as a URL.
 
-Rules: `Endpoint.parse` takes every form, `str` prints one, and `Endpoint.parse(str(e)) == e`. What is unknown, or
-means nothing for its scheme, is an EndpointError that names the text, the part and the right form. Nothing here
-touches a file, a socket or a name server. Two tables say all: `_FORMS`, the schemes, and `_QUERY`, what may follow
-the question mark.
+Rules: one type parses and prints them, and `Endpoint.parse(str(endpoint)) == endpoint`. What a scheme does not know is
+an error that names the text and the nearest right word. Nothing here touches a socket or a file.
 
-    tcp://host:port      tls://host:port?cert=&key=&ca=      unix:///path?mode=660      udp://host:port
-    fd://3               systemd://name                      host:port, short for tcp://host:port
+    tcp://host:port     host may be empty (all addresses), [::1] for IPv6; port 0 lets the system choose
+    host:port           short for tcp://
+    tls://host:port?cert=FILE&key=FILE&ca=FILE
+    udp://host:port
+    unix:///path?mode=660
+    fd://N              a listening socket this process inherited
+    systemd://NAME      one that systemd passed, by its FileDescriptorName
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, NoReturn, get_args
-from urllib.parse import quote, unquote
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Literal, Self
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from plait.errors import EndpointError
 
-Scheme = Literal["tcp", "tls", "unix", "udp", "fd", "systemd"]
-Proxy = Literal["v1", "v2"]
+Scheme = Literal["tcp", "tls", "udp", "unix", "fd", "systemd"]
 
-SCHEMES: tuple[str, ...] = get_args(Scheme)
-
-_FORMS: dict[str, str] = {
-    "tcp": "tcp://host:port",
-    "tls": "tls://host:port?cert=FILE&key=FILE",
-    "unix": "unix:///path/of/the.sock",
-    "udp": "udp://host:port",
-    "fd": "fd://3",
-    "systemd": "systemd://name",
+_LISTENING = ("backlog", "nodelay", "proxy")
+_KEYS: dict[str, tuple[str, ...]] = {
+    "tcp": _LISTENING,
+    "tls": (*_LISTENING, "cert", "key", "ca"),
+    "udp": (),
+    "unix": ("backlog", "proxy", "mode"),
+    "fd": ("nodelay", "proxy", "backlog"),
+    "systemd": ("nodelay", "proxy", "backlog"),
 }
-_MEANT = {
-    "http": "tcp",
-    "https": "tls",
-    "ssl": "tls",
-    "tcp4": "tcp",
-    "tcp6": "tcp",
-    "udp4": "udp",
-    "udp6": "udp",
-    "file": "unix",
-    "sd": "systemd",
-}
-"""What people write for a scheme, and mean."""
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+
+BACKLOG = 1024
+"""How many connections the kernel queues: a pause of a second at a thousand connections a second."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where a server listens, or a client connects. Make it with `Endpoint.parse`, print it with `str`.
+    """Where to listen or connect. `str()` gives the URL; EndpointError says what is wrong with a text.
 
-    An empty `host` is all of this machine's addresses; `port` 0 is a free one. What the query leaves out is None,
-    or the default shown here.
+    `host` and `port` are set for tcp, tls and udp, `path` for unix, `fd` for fd, `name` for systemd. The others are
+    the query's: `backlog` in connections, `nodelay` for TCP_NODELAY, `proxy` the version of the PROXY protocol that
+    connections begin with, `mode` of a unix socket's file, and the files of TLS in PEM form.
     """
 
     scheme: Scheme
     host: str = ""
     port: int = 0
     path: str = ""
-    """Of a unix socket."""
-    name: str = ""
-    """Of a socket that systemd passes, in LISTEN_FDNAMES."""
     fd: int = -1
-    """Number of an inherited descriptor."""
-    cert: str | None = None
-    key: str | None = None
-    ca: str | None = None
-    verify: bool = True
-    """Whether a client checks the server's certificate."""
-    backlog: int | None = None
+    name: str = ""
+    backlog: int = BACKLOG
     nodelay: bool = True
-    proxy: Proxy | None = None
+    proxy: Literal["", "v1", "v2"] = ""
     mode: int | None = None
-    """Permissions of a unix socket's file."""
-    rcvbuf: int | None = None
-    """Bytes of a datagram socket's receive buffer."""
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
 
     @classmethod
-    def parse(cls, text: str | Endpoint) -> Endpoint:
-        """The endpoint that `text` writes; an Endpoint is returned as it is. EndpointError says what is wrong."""
-        if isinstance(text, Endpoint):
+    def parse(cls, text: str | Endpoint) -> Self:
+        """The endpoint a text means; an Endpoint is returned as it is."""
+        if isinstance(text, cls):
             return text
         if not isinstance(text, str):
-            raise EndpointError(f"endpoint {text!r} is a {type(text).__name__}; write it as text: tcp://host:port")
-        return _Parser(text).endpoint()
+            raise EndpointError(f"{text!r} is no endpoint; it takes a URL as 'tcp://127.0.0.1:8000'")
+        return cls(**_Parser(text).fields())
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self._place()}{self._query()}"
+        query = urlencode(
+            {name: text for name, default, text in self._query() if getattr(self, name) != default}, safe="/:"
+        )
+        return f"{self.scheme}://{self._place()}" + (f"?{query}" if query else "")
 
     @property
-    def address(self) -> Endpoint:
-        """The same place without its query: what a person needs to connect."""
-        return Endpoint(self.scheme, self.host, self.port, self.path, self.name, self.fd)
+    def is_stream(self) -> bool:
+        """Whether it carries connections, rather than datagrams."""
+        return self.scheme != "udp"
 
     @property
-    def is_tls(self) -> bool:
-        """Whether connections are encrypted: `tls://`, or a certificate for an inherited or unix socket."""
-        return self.scheme == "tls" or self.cert is not None
-
-    def at(self, host: str, port: int) -> Endpoint:
-        """The same endpoint with a numeric address, as the system gave it."""
-        return replace(self, host=host, port=port)
+    def address(self) -> str:
+        """The endpoint without its query, which is what people connect to."""
+        return f"{self.scheme}://{self._place()}"
 
     def _place(self) -> str:
         if self.scheme == "unix":
-            return quote(self.path, safe="/@:+,=~")
+            return quote(self.path, safe="/@:+,~=!$&'()*;")
         if self.scheme == "fd":
             return str(self.fd)
         if self.scheme == "systemd":
-            return quote(self.name, safe="@+,=~")
-        host = self.host
-        if ":" in host:
-            address, percent, zone = host.partition("%")
-            host = f"[{address}{'%25' if percent else ''}{zone}]"
-        return f"{host}:{self.port}"
+            return quote(self.name, safe="@:+,~=")
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def _query(self) -> str:
-        pairs = [f"{name}={entry.show(value)}" for name, entry, value in self._set()]
-        return f"?{'&'.join(pairs)}" if pairs else ""
-
-    def _set(self) -> Iterator[tuple[str, _Entry, Any]]:
-        for name, entry in _QUERY.items():
-            value = getattr(self, name)
-            if value is not None and value is not entry.default:
-                yield name, entry, value
-
-    # -- what it can be used for -------------------------------------------------------------------------------------
-
-    def for_streams(self) -> Endpoint:
-        """This endpoint, if connections can be accepted there; else EndpointError."""
-        if self.scheme == "udp":
-            self._refuse("udp", "takes datagrams, and a Server connections", "use a DatagramServer")
-        if not self.verify:
-            self._refuse("verify=no", "is for a Client", "for a server leave out ca=, and clients need no certificate")
-        if self.scheme == "tls" and not self.cert:
-            self._refuse("cert", "is missing, and a TLS server needs one", f"write {_FORMS['tls']}")
-        if self.is_tls is False and (self.key or self.ca):
-            self._refuse("key" if self.key else "ca", "means nothing without cert", "add cert=FILE, or leave it out")
-        return self
-
-    def for_datagrams(self) -> Endpoint:
-        """This endpoint, if datagrams can be received there; else EndpointError."""
-        if self.scheme in ("tcp", "tls"):
-            self._refuse(self.scheme, "takes connections, and a DatagramServer datagrams", "write udp://host:port")
-        for name in ("proxy", "backlog", "cert", "key", "ca"):
-            if getattr(self, name) is not None:
-                self._refuse(name, "means nothing for datagrams", "leave it out")
-        return self
-
-    def for_client(self) -> Endpoint:
-        """This endpoint, if a client can connect there; else EndpointError."""
-        if self.scheme not in ("tcp", "tls", "unix"):
-            self._refuse(self.scheme, "is nothing a client can connect to", "write tcp://, tls:// or unix://")
-        if self.scheme != "unix" and not self.host:
-            self._refuse("host", "is empty, which only a server may listen on", "name the host to connect to")
-        if self.scheme != "unix" and not self.port:
-            self._refuse("port", "is 0, which only a server may listen on", "name the port to connect to")
-        for name in ("backlog", "proxy", "mode"):
-            if getattr(self, name) is not None:
-                self._refuse(name, "is for a server", "leave it out")
-        return self
-
-    def _refuse(self, part: str, why: str, cure: str) -> NoReturn:
-        raise EndpointError(f"endpoint {str(self)!r}: {part} {why}; {cure}")
+    def _query(self) -> list[tuple[str, Any, str]]:
+        mode = f"{self.mode:o}" if self.mode is not None else ""
+        return [
+            ("cert", "", self.cert),
+            ("key", "", self.key),
+            ("ca", "", self.ca),
+            ("backlog", BACKLOG, str(self.backlog)),
+            ("nodelay", True, "yes" if self.nodelay else "no"),
+            ("proxy", "", self.proxy),
+            ("mode", None, mode),
+        ]
 
 
-# -- the query -------------------------------------------------------------------------------------------------------
-
-_BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-            raise ValueError
-        return int(text)
-
-    return read
-
-
-def _mode(text: str) -> int:
-    if not re.fullmatch("0?[0-7]{3}", text):
-        raise ValueError
-    return int(text, 8)
-
-
-def _file(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError
-    return text
-
-
-class _Entry(NamedTuple):
-    """One key of the query: how it is read and printed, and which schemes have it."""
-
-    read: Callable[[str], Any]
-    show: Callable[[Any], str]
-    expected: str
-    schemes: tuple[str, ...]
-    default: Any = None
-
-
-def _quoted(value: str) -> str:
-    return quote(value, safe="/@:+,~")
-
-
-_FILE = (_file, _quoted)
-_SWITCH = (_BOOLEANS.__getitem__, lambda value: "yes" if value else "no")
-_ACCEPTING = ("tcp", "tls", "unix", "fd", "systemd")
-_SECURE = ("tls", "fd", "systemd", "unix")
-
-_QUERY: dict[str, _Entry] = {
-    "cert": _Entry(*_FILE, "the file of a certificate, in PEM", _SECURE),
-    "key": _Entry(*_FILE, "the file of a private key, in PEM", _SECURE),
-    "ca": _Entry(*_FILE, "the file of the authorities to trust, in PEM", _SECURE),
-    "verify": _Entry(*_SWITCH, "yes or no", ("tls",), True),
-    "backlog": _Entry(_number(1, 65535), str, "a number from 1 to 65535", _ACCEPTING),
-    "nodelay": _Entry(*_SWITCH, "yes or no", ("tcp", "tls", "fd", "systemd"), True),
-    "proxy": _Entry({"v1": "v1", "v2": "v2"}.__getitem__, str, "v1 or v2", _ACCEPTING),
-    "mode": _Entry(_mode, lambda value: f"{value:03o}", "permissions in octal, as 660", ("unix",)),
-    "rcvbuf": _Entry(_number(1, 2**31 - 1), str, "a number of bytes", ("udp", "unix", "fd", "systemd")),
-}
-
-
-# -- reading ---------------------------------------------------------------------------------------------------------
-
-
+@dataclass
 class _Parser:
-    """Reads one text; every complaint names it whole."""
+    """One text on its way to an Endpoint's fields."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    text: str
+    found: dict[str, Any] = field(default_factory=dict)
 
-    def endpoint(self) -> Endpoint:
-        rest, question, query = self.text.partition("?")
-        scheme, rest = self._scheme(rest)
-        place = _PLACES[scheme](self, rest)
-        values = dict(self._pair(scheme, pair) for pair in query.split("&")) if question else {}
-        if query.count("&") + 1 > len(values) and question:
-            self._fail("?" + query, "names a key twice", "give each key once")
-        return Endpoint(scheme, **place, **values)
+    def fields(self) -> dict[str, Any]:
+        match = _SCHEME.fullmatch(self.text)
+        scheme, rest = (match[1].lower(), match[2]) if match else ("tcp", self.text)
+        if scheme not in _KEYS:
+            self.fail(f"there is no scheme {scheme!r}; {_nearest(scheme, tuple(_KEYS))}")
+        place, _, query = rest.partition("?")
+        self.found["scheme"] = scheme
+        getattr(self, f"place_{'host' if scheme in ('tcp', 'tls', 'udp') else scheme}")(place)
+        self.query(scheme, query)
+        return self.found
 
-    def _scheme(self, rest: str) -> tuple[Any, str]:
-        scheme, separator, after = rest.partition("://")
-        if separator:
-            known = scheme.lower()
-            if known not in _FORMS:
-                nearest = _MEANT.get(known) or _nearest(known, SCHEMES)
-                cure = f"did you mean {nearest}://?" if nearest else f"there are {', '.join(SCHEMES)}"
-                self._fail(scheme or "://", "is no scheme", cure)
-            return known, after
-        word = rest.partition(":")[0].lower()
-        if word in _FORMS and word != "tcp" and not rest[len(word) + 1 :].isdigit():
-            self._fail(word + ":", "is written with two slashes", f"write {_FORMS[word]}")
-        if rest.isdigit():
-            self._fail(rest, "is a port without a host", f"write 127.0.0.1:{rest}, or :{rest} for all addresses")
-        return "tcp", rest
+    def fail(self, what: str) -> Any:
+        raise EndpointError(f"endpoint {self.text!r}: {what}")
 
-    def _host_port(self, rest: str) -> dict[str, Any]:
-        host, colon, port = rest.rpartition(":")
-        if rest.endswith("]") or not colon:
-            self._fail(rest or "://", "has no port", "write host:port")
-        if not (port.isascii() and port.isdigit() and int(port) < 65536):
-            self._fail(f"port {port!r}", "is no number from 0 to 65535", "write host:port and nothing after it")
+    def place_host(self, place: str) -> None:
+        host, colon, port = place.rpartition(":")
+        if not colon or not port:
+            self.fail("it has no port; write host:port, as 'tcp://127.0.0.1:8000' (port 0 lets the system choose)")
+        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+            self.fail(f"{port!r} is no port; it takes a number from 0 to 65535")
         if host.startswith("[") and host.endswith("]"):
-            return {"host": self._ipv6(host[1:-1]), "port": int(port)}
-        if ":" in host:
-            self._fail(host, "is no host", f"an IPv6 address stands in brackets: [{host}]:{port}")
-        if host == "*":
-            host = ""
-        if not re.fullmatch(r"[\w.\-]*", host):
-            self._fail(f"host {host!r}", "is no host name", "write a name or an address, without user or path")
-        return {"host": host, "port": int(port)}
+            host = host[1:-1]
+            if ":" not in host:
+                self.fail(f"{host!r} in brackets is no IPv6 address")
+        elif ":" in host:
+            self.fail(f"an IPv6 address stands in brackets, as '[{host}]:{port}'")
+        if not re.fullmatch(r"[A-Za-z0-9._:%*-]*", host):
+            self.fail(f"{host!r} is no host")
+        self.found |= {"host": "" if host == "*" else host, "port": int(port)}
 
-    def _ipv6(self, host: str) -> str:
-        address, percent, zone = host.partition("%")
-        if percent and zone.startswith("25") and len(zone) > 2:
-            zone = zone[2:]
-        if not re.fullmatch(r"[0-9A-Fa-f:.]+", address) or ":" not in address:
-            self._fail(f"[{host}]", "is no IPv6 address", "only those stand in brackets")
-        if percent and not re.fullmatch(r"[\w.\-]+", zone):
-            self._fail(f"[{host}]", "has no zone after its %", "write [fe80::1%eth0]")
-        return f"{address}%{zone}" if percent else address
-
-    def _path(self, rest: str) -> dict[str, Any]:
-        path = unquote(rest)
+    def place_unix(self, place: str) -> None:
+        path = unquote(place)
         if not path.startswith("/"):
-            nearer = f"unix:///{path}" if path else _FORMS["unix"]
-            self._fail(f"path {path!r}", "does not begin with a slash", f"write an absolute path: {nearer}")
-        if path.endswith("/") or "\0" in path:
-            self._fail(f"path {path!r}", "names no file", f"write {_FORMS['unix']}")
-        return {"path": path}
+            self.fail("a unix socket's path is absolute; write three slashes, as 'unix:///run/app.sock'")
+        if "\0" in path or len(path.encode(errors="surrogateescape")) > 107:
+            self.fail("a unix socket's path has at most 107 bytes, and no NUL")
+        self.found["path"] = path
 
-    def _descriptor(self, rest: str) -> dict[str, Any]:
-        if not (rest.isascii() and rest.isdigit() and len(rest) < 10):
-            self._fail(f"descriptor {rest!r}", "is no number", f"write {_FORMS['fd']}")
-        return {"fd": int(rest)}
+    def place_fd(self, place: str) -> None:
+        if not re.fullmatch(r"[0-9]{1,6}", place):
+            self.fail(f"{place!r} is no file descriptor; write its number, as 'fd://3'")
+        self.found["fd"] = int(place)
 
-    def _name(self, rest: str) -> dict[str, Any]:
-        name = unquote(rest)
-        if not name or ":" in name or "/" in name or "\0" in name:
-            self._fail(f"name {name!r}", "is no FileDescriptorName=", f"write {_FORMS['systemd']}")
-        return {"name": name}
+    def place_systemd(self, place: str) -> None:
+        if not place:
+            self.fail("it names no socket; write the unit's FileDescriptorName, as 'systemd://http'")
+        self.found["name"] = unquote(place)
 
-    def _pair(self, scheme: str, pair: str) -> tuple[str, Any]:
-        key, equals, text = pair.partition("=")
-        entry = _QUERY.get(key)
-        known = [name for name, other in _QUERY.items() if scheme in other.schemes]
-        if entry is None:
-            nearest = _nearest(key, known)
-            self._fail(f"query {key!r}", "is unknown", f"did you mean {nearest}?" if nearest else _listed(known))
-        if scheme not in entry.schemes:
-            self._fail(f"query {key!r}", f"means nothing for {scheme}://", _listed(known))
-        try:
-            return key, entry.read(unquote(text))
-        except (ValueError, KeyError):
-            self._fail(f"{key}{equals}{text}", "is not understood", f"{key} is {entry.expected}")
+    def query(self, scheme: str, query: str) -> None:
+        for key, value in parse_qsl(query, keep_blank_values=True):
+            if key not in _KEYS[scheme]:
+                self.fail(f"{scheme}:// takes no {key!r}; {_nearest(key, _KEYS[scheme])}")
+            self.found[key] = getattr(self, f"read_{key}", self.read_text)(key, value)
+        if scheme == "tls" and bool(self.found.get("key")) and not self.found.get("cert"):
+            self.fail("it has a key and no certificate; add cert=FILE")
 
-    def _fail(self, part: str, why: str, cure: str) -> NoReturn:
-        raise EndpointError(f"endpoint {self.text!r}: {part} {why}; {cure}")
+    def read_text(self, key: str, value: str) -> str:
+        return value or self.fail(f"{key!r} is empty; name a file")
 
+    def read_backlog(self, key: str, value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,6}", value) or int(value) == 0:
+            self.fail(f"backlog is {value!r}; it takes a number of connections above zero")
+        return int(value)
 
-_PLACES: dict[str, Callable[[_Parser, str], dict[str, Any]]] = {
-    "tcp": _Parser._host_port,
-    "tls": _Parser._host_port,
-    "udp": _Parser._host_port,
-    "unix": _Parser._path,
-    "fd": _Parser._descriptor,
-    "systemd": _Parser._name,
-}
+    def read_nodelay(self, key: str, value: str) -> bool:
+        words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+        return words[value] if value in words else self.fail(f"nodelay is {value!r}; it may be yes or no")
 
+    def read_proxy(self, key: str, value: str) -> str:
+        return value if value in ("v1", "v2") else self.fail(f"proxy is {value!r}; it may be v1 or v2")
 
-def _nearest(word: str, among: tuple[str, ...] | list[str]) -> str | None:
-    from difflib import get_close_matches  # only on the way to an error
-
-    return next(iter(get_close_matches(word, among, 1)), None)
+    def read_mode(self, key: str, value: str) -> int:
+        if not re.fullmatch(r"0?[0-7]{3}", value):
+            self.fail(f"mode is {value!r}; it takes three octal digits, as 660")
+        return int(value, 8)
 
 
-def _listed(known: list[str]) -> str:
-    return f"there are {', '.join(known)}"
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there is {', '.join(known) or 'nothing to add'}"
