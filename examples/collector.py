@@ -24,12 +24,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import OperationalError
-from typing import Annotated
+from typing import Annotated, Any
 
 from message_store import Store
 from plait import Application, Duration, Meta, Options, Policy, Service, Timer
 from plait.net import Datagram, DatagramServer, Server
 from syslog_messages import FACILITIES, SEVERITIES, Frames, Message, parse
+
+Positive = Annotated[int, Meta(ge=1)]
 
 
 class CollectorOptions(Options):
@@ -40,7 +42,7 @@ class CollectorOptions(Options):
     query: Annotated[str, Meta(description="endpoint that answers questions")] = "tcp://127.0.0.1:5516"
     # Beside whoever starts it: seen at once, deleted with a word, and no rights needed. Git ignores *.db.
     database: Annotated[Path, Meta(description="SQLite file, made if there is none")] = Path("collector.db")
-    batch_size: Annotated[int, Meta(description="messages stored at once, at most", ge=1)] = 500
+    batch_size: Annotated[Positive, Meta(description="messages stored at once, at most")] = 500
     flush_period: Annotated[Duration, Meta(description="how long a message waits for its batch")] = 0.2
     retention: Annotated[Duration, Meta(description="how long messages are kept")] = 30 * 24 * 3600.0
 
@@ -68,7 +70,7 @@ class Writer(Service):
     policy = Policy(drain_timeout=0.1, stop_timeout=8.0)
 
     def __init__(
-        self, store: Store, batch_size: int = 500, flush_period: Duration = 0.2, capacity: int = 10_000
+        self, store: Store, batch_size: Positive = 500, flush_period: Duration = 0.2, capacity: Positive = 10_000
     ) -> None:
         self._store = store
         self._batch_size = batch_size
@@ -139,7 +141,7 @@ class Udp(DatagramServer):
     def take(self, datagram: Datagram) -> None:
         """Parse one datagram and queue it."""
         if datagram.data:
-            self._into.put_nowait(parse(datagram.data, datagram.peer[0], time.time()))
+            self._into.put_nowait(parse(datagram.data, host_of(datagram.peer), time.time()))
 
 
 class Tcp(Server):
@@ -153,11 +155,15 @@ class Tcp(Server):
 
     async def receive(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection, to its end."""
-        sender = str(writer.get_extra_info("peername")[0])
-        frames = Frames()
+        sender, frames = host_of(writer.get_extra_info("peername")), Frames()
         while data := await reader.read(65536):
             await self._into.put(parse(frame, sender, time.time()) for frame in frames.feed(data))
         await self._into.put(parse(frame, sender, time.time()) for frame in frames.rest())
+
+
+def host_of(peer: Any) -> str:
+    """The host of a socket address; unix sockets have none."""
+    return str(peer[0]) if peer else "localhost"
 
 
 class Retention(Timer):
@@ -291,11 +297,12 @@ class Hints(Service):
         self._udp, self._tcp, self._query = udp, tcp, query
 
     async def on_start(self) -> None:
-        for name, service, flag in ("UDP", self._udp, "-d"), ("TCP", self._tcp, "-T"):
-            at = service.endpoints[0]
-            self.log.info('to send over %s: logger -n %s -P %d %s "hello"', name, at.host, at.port, flag)
-        at = self._query.endpoints[0]
-        self.log.info("to ask: nc %s %d   or, in bash: %s", at.host, at.port, IN_BASH.format(at=at))
+        for at in self._udp.endpoints:
+            self.log.info('to send over UDP: logger -n %s -P %d -d "hello"', at.host, at.port)
+        for at in self._tcp.endpoints:
+            self.log.info('to send over TCP: logger -n %s -P %d -T "hello"', at.host, at.port)
+        for at in self._query.endpoints:
+            self.log.info("to ask: nc %s %d   or, in bash: %s", at.host, at.port, IN_BASH.format(at=at))
 
 
 IN_BASH = r"""(printf 'last 10\nquit\n' >&3; cat <&3) 3<>/dev/tcp/{at.host}/{at.port}"""

@@ -125,19 +125,19 @@ class StartFailed(ExceptionGroup[Exception]):
     The first exception is the root cause; the others are what it made fail, and errors of the roll-back.
     """
 
-    def derive(self, excs: Sequence[Exception], /) -> StartFailed:
+    def derive(self, excs: Sequence[Exception], /) -> StartFailed:  # type: ignore[override]
         return StartFailed(self.message, excs)
 
 
 class ApplicationFailed(ExceptionGroup[Exception]):
     """A running application stopped because a service failed, or did not stop as it should."""
 
-    def derive(self, excs: Sequence[Exception], /) -> ApplicationFailed:
+    def derive(self, excs: Sequence[Exception], /) -> ApplicationFailed:  # type: ignore[override]
         return ApplicationFailed(self.message, excs)
 
 
 class StopFailed(ExceptionGroup[Exception]):
     """A service stopped because it was told to, but not cleanly; it is at rest all the same."""
 
-    def derive(self, excs: Sequence[Exception], /) -> StopFailed:
+    def derive(self, excs: Sequence[Exception], /) -> StopFailed:  # type: ignore[override]
         return StopFailed(self.message, excs)

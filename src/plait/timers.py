@@ -23,6 +23,7 @@ from cronsim import CronSim, CronSimError
 
 from plait._kernel.policy import Policy
 from plait._kernel.service import Service
+from plait.options.values import Duration
 
 Call = Callable[[], Awaitable[Any] | Any]
 Missed = Literal["skip", "once", "all"]
@@ -76,7 +77,7 @@ class Timer(_Repeating):
     runs in one of them.
     """
 
-    def __init__(self, every: float, call: Call, *, missed: Missed = "skip", at_start: bool = False) -> None:
+    def __init__(self, every: Duration, call: Call, *, missed: Missed = "skip", at_start: bool = False) -> None:
         if isinstance(every, bool) or not isinstance(every, (int, float)):
             raise TypeError(f"a timer's period is {every!r}; it takes seconds, as a number")
         if not math.isfinite(every) or every <= 0:

@@ -99,8 +99,11 @@ class Program:
 class Application(Program):
     """A target under `plait run`."""
 
-    def __init__(self, target: str, *options: str, cwd: Path, env: dict[str, str] | None = None) -> None:
-        super().__init__(sys.executable, "-m", "plait", "run", EXAMPLES / target, *options, cwd=cwd, env=env)
+    def __init__(
+        self, target: str, *options: str, cwd: Path, env: dict[str, str] | None = None, loop: str = "uvloop"
+    ) -> None:
+        run = [sys.executable, "-m", "plait", "run", "--loop", loop]
+        super().__init__(*run, EXAMPLES / target, *options, cwd=cwd, env=env)
 
     def wait_ready(self) -> dict[str, tuple[str, int]]:
         """Where its services listen, by name, once all are ready."""

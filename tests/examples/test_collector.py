@@ -25,9 +25,9 @@ ANY_PORT_IN_FILE = [
 ]
 
 
-def collector(folder: Path, *options: str, database: str = "test.db") -> Application:
+def collector(folder: Path, *options: str, loop: str = "uvloop") -> Application:
     """A collector on free ports."""
-    return Application("collector.py", *ANY_PORT, f"--database={database}", *options, cwd=folder)
+    return Application("collector.py", *ANY_PORT, "--database=test.db", *options, cwd=folder, loop=loop)
 
 
 def collector_of_file(folder: Path) -> Application:
@@ -194,13 +194,14 @@ CONNECTIONS = 20
 LINES = 200
 
 
-def test_what_lies_in_the_sockets_at_sigterm_is_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_lies_in_the_sockets_at_sigterm_is_stored(tmp_path: Path, loop: str) -> None:
     """The process is frozen, everything is sent, SIGTERM, and it goes on: the first it sees is the stop.
 
     Some connections are older than that, some wait to be accepted; some were closed by the sender, some stay open;
     each ends with a line that has no end.
     """
-    with collector(tmp_path, "--batch-size=50") as running, ExitStack() as stack:
+    with collector(tmp_path, "--batch-size=50", loop=loop) as running, ExitStack() as stack:
         at = running.wait_ready()
         connections = []
         for _ in range(CONNECTIONS // 2):

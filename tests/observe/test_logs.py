@@ -174,6 +174,20 @@ def test_no_line_is_lost_while_the_file_is_reopened(tmp_path: Path) -> None:
     assert lines == [str(number) for number in range(3000)]
 
 
+def test_a_line_that_is_being_written_is_finished_first(tmp_path: Path) -> None:
+    """`reopen` closes no file under a line."""
+    handler = LineHandler.of(str(tmp_path / "log"))
+    assert handler.lock is not None
+    thread = threading.Thread(target=handler.reopen)
+    with handler.lock:  # as `handle` has it while it writes
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+    thread.join(10)
+    assert not thread.is_alive()
+    handler.close()
+
+
 def test_a_full_pipe_that_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line waits a while for a reader of a descriptor that somebody made non-blocking, and is then dropped."""
     monkeypatch.setattr("plait.observe.logs.STALLED_TIMEOUT", 0.01)

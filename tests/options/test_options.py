@@ -1,6 +1,6 @@
 """Options: declaring them, merging their sources, and saying what is wrong with them."""
 
-# ruff: noqa: RUF012  (a default of an Options class is copied)
+
 
 import enum
 import os

@@ -1,6 +1,6 @@
 """Options as text: units, env files, the help, the table, starting files; what is written is read back."""
 
-# ruff: noqa: RUF012  (a default of an Options class is copied)
+
 
 import enum
 import json

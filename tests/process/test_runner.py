@@ -142,6 +142,19 @@ async def test_cancelling_serve_stops_in_order() -> None:
     assert runner.application.state.value == "stopped"
 
 
+async def test_generations_share_their_sockets() -> None:
+    """All applications that one runner makes have one registry of sockets."""
+    from plait.net.sockets import Registry
+
+    runner = Runner(make_app, environ={})
+    registries = []
+    for _ in range(2):
+        application = runner.build()
+        await runner.serve()
+        registries.append(application.resource(Registry))
+    assert registries[0] is registries[1]
+
+
 def test_check_touches_nothing() -> None:
     """`check` builds, and finds what could not start."""
 

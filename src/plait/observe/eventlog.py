@@ -49,6 +49,8 @@ class EventLog:
         self._application = application
         self._since = time.monotonic() if since is None else since
         self._told: BaseException | None = None
+        self._listening: list[str] = []
+        """Where services listen, until it was said."""
 
     def __call__(self, event: Event) -> None:
         """One line, if its level is on."""
@@ -56,8 +58,10 @@ class EventLog:
             case StateChanged():
                 self._state(event)
             case Listening():
-                starting = self._application.state not in READY
-                level = logging.DEBUG if starting else logging.INFO
+                level = logging.INFO
+                if self._application.state not in READY:
+                    self._listening.append(f"{event.endpoint} ({event.path})")
+                    level = logging.DEBUG
                 self._say(level, event.path, event.incarnation, f"listening on {event.endpoint}")
             case ServiceStuck():
                 text = f"would not stop, and was left behind: {event.what}"
@@ -95,11 +99,7 @@ class EventLog:
             self._say(level, self._application.name, event.incarnation, event.new.value, error)
 
     def _endpoints(self) -> str:
-        found = [
-            f"{endpoint} ({service.path})"
-            for service in self._application.snapshot().walk()
-            for endpoint in service.endpoints
-        ]
+        found, self._listening = self._listening, []
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         return f": listening on {', '.join(found[:NAMED])}{more}" if found else ""
 

@@ -5,48 +5,76 @@ into an instance of it, converts text, and collects every problem in one Options
 the guide.
 """
 
-from plait.options.declare import Options
-from plait.options.gather import Gathered, gather
-from plait.options.meta import Meta
-from plait.options.resolve import Resolved, Row, finish, resolve, wants_help
-from plait.options.schema import is_options_class, schema_of
-from plait.options.show import FORMATS, render_help, render_table, starting_file
-from plait.options.sources import Inputs, Source, SourceKind, runner_table
-from plait.options.values import (
-    Duration,
-    Secret,
-    Size,
-    format_duration,
-    format_size,
-    parse_duration,
-    parse_size,
-)
+from __future__ import annotations
 
-__all__ = [
-    "FORMATS",
-    "Duration",
-    "Gathered",
-    "Inputs",
-    "Meta",
-    "Options",
-    "Resolved",
-    "Row",
-    "Secret",
-    "Size",
-    "Source",
-    "SourceKind",
-    "finish",
-    "format_duration",
-    "format_size",
-    "gather",
-    "is_options_class",
-    "parse_duration",
-    "parse_size",
-    "render_help",
-    "render_table",
-    "resolve",
-    "runner_table",
-    "schema_of",
-    "starting_file",
-    "wants_help",
-]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plait.options.declare import Options as Options
+    from plait.options.gathering import Gathered as Gathered
+    from plait.options.gathering import gather as gather
+    from plait.options.meta import Meta as Meta
+    from plait.options.resolving import Resolved as Resolved
+    from plait.options.resolving import Row as Row
+    from plait.options.resolving import finish as finish
+    from plait.options.resolving import resolve as resolve
+    from plait.options.resolving import wants_help as wants_help
+    from plait.options.schema import is_options_class as is_options_class
+    from plait.options.schema import schema_of as schema_of
+    from plait.options.show import FORMATS as FORMATS
+    from plait.options.show import render_help as render_help
+    from plait.options.show import render_table as render_table
+    from plait.options.show import starting_file as starting_file
+    from plait.options.sources import Inputs as Inputs
+    from plait.options.sources import Source as Source
+    from plait.options.sources import SourceKind as SourceKind
+    from plait.options.sources import runner_table as runner_table
+    from plait.options.values import Duration as Duration
+    from plait.options.values import Secret as Secret
+    from plait.options.values import Size as Size
+    from plait.options.values import format_duration as format_duration
+    from plait.options.values import format_size as format_size
+    from plait.options.values import parse_duration as parse_duration
+    from plait.options.values import parse_size as parse_size
+
+_HOMES = {
+    "Duration": "plait.options.values",
+    "FORMATS": "plait.options.show",
+    "Gathered": "plait.options.gathering",
+    "Inputs": "plait.options.sources",
+    "Meta": "plait.options.meta",
+    "Options": "plait.options.declare",
+    "Resolved": "plait.options.resolving",
+    "Row": "plait.options.resolving",
+    "Secret": "plait.options.values",
+    "Size": "plait.options.values",
+    "Source": "plait.options.sources",
+    "SourceKind": "plait.options.sources",
+    "finish": "plait.options.resolving",
+    "format_duration": "plait.options.values",
+    "format_size": "plait.options.values",
+    "gather": "plait.options.gathering",
+    "is_options_class": "plait.options.schema",
+    "parse_duration": "plait.options.values",
+    "parse_size": "plait.options.values",
+    "render_help": "plait.options.show",
+    "render_table": "plait.options.show",
+    "resolve": "plait.options.resolving",
+    "runner_table": "plait.options.sources",
+    "schema_of": "plait.options.schema",
+    "starting_file": "plait.options.show",
+    "wants_help": "plait.options.resolving",
+}
+"""Imported on use: a Timer takes a Duration, and shall not cost its user msgspec."""
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'plait.options' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(home), name)
+    return value

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from plait.errors import Problem
-from plait.options.gather import Gathered, show_given
+from plait.options.gathering import Gathered, show_given
 from plait.options.schema import Part, Schema, is_model, parts_of
 from plait.options.values import MASK, Secret
 

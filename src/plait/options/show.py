@@ -14,8 +14,8 @@ from typing import Any
 from plait.errors import UsageError
 from plait.options import meta as shapes
 from plait.options.dotenv import quote
-from plait.options.gather import Gathered, gather
-from plait.options.resolve import Row
+from plait.options.gathering import Gathered, gather
+from plait.options.resolving import Row
 from plait.options.schema import Field, Schema, first_line, schema_of
 from plait.options.sources import Inputs
 from plait.options.text import shown, to_plain, toml_value

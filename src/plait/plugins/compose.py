@@ -22,8 +22,8 @@ from plait._kernel.policy import DURATIONS, FIELDS, Policy
 from plait.errors import OptionsError, Problem, UsageError
 from plait.options.arguments import parse_arguments
 from plait.options.convert import nearest, unknown_key
-from plait.options.gather import Gathered, env_file_variables, gather_table
-from plait.options.resolve import Resolved, Row
+from plait.options.gathering import Gathered, env_file_variables, gather_table
+from plait.options.resolving import Resolved, Row
 from plait.options.schema import Part, constant_of, schema_of_parts
 from plait.options.show import render_entries
 from plait.options.sources import Found, Inputs, parse_file, read_input

@@ -19,8 +19,8 @@ from typing import Any
 
 from plait._kernel.application import Application
 from plait.errors import LifecycleError, TargetNotFound, UsageError
-from plait.options.gather import gather
-from plait.options.resolve import Resolved, finish, wants_help
+from plait.options.gathering import gather
+from plait.options.resolving import Resolved, finish, wants_help
 from plait.options.show import render_help, starting_file
 from plait.options.sources import Inputs
 from plait.plugins.compose import Composition, compose, keys_help

@@ -28,7 +28,7 @@ from plait._kernel.states import AT_REST
 from plait.errors import InvalidTree, LifecycleError, StopFailed, UsageError
 from plait.observe.eventlog import EventLog
 from plait.observe.logs import Logs, LogSetup
-from plait.options.resolve import Resolved
+from plait.options.resolving import Resolved
 from plait.options.sources import Inputs
 from plait.plugins.factory import factory_of
 from plait.plugins.target import Target, load

@@ -14,7 +14,7 @@ from typing import Any
 
 from plait.errors import OptionsError
 from plait.options.arguments import parse_arguments
-from plait.options.gather import Gathered, gather
+from plait.options.gathering import Gathered, gather
 from plait.options.make import make
 from plait.options.schema import schema_of
 from plait.options.sources import Inputs, Read, Source, read_bytes
