@@ -8,7 +8,6 @@ up only when told to, and that is its failure. Nothing polls: it sleeps on one d
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 import ssl
@@ -21,7 +20,7 @@ from plait._kernel.states import State
 from plait.errors import ClientGaveUp, EndpointError
 from plait.net.counting import count, real
 from plait.net.endpoints import Endpoint
-from plait.net.tls import client_context
+from plait.net.server import is_coroutine_function
 
 CLOSE_TIMEOUT = 1.0
 """Seconds in which a connection that is being closed may still send what was written."""
@@ -59,67 +58,66 @@ class Client(Service):
         max_delay: float = 60.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._endpoint = Endpoint.parse(connect)
-        if self._endpoint.scheme not in ("tcp", "tls", "unix"):
-            raise EndpointError(f"endpoint {str(self._endpoint)!r} is none to connect to; use tcp, tls or unix")
+        self.__endpoint = Endpoint.parse(connect)
+        if self.__endpoint.scheme not in ("tcp", "tls", "unix"):
+            raise EndpointError(f"endpoint {str(self.__endpoint)!r} is none to connect to; use tcp, tls or unix")
         if attempts is not None and (not isinstance(attempts, int) or attempts < 1):
             raise ValueError(f"attempts is {attempts!r}; it takes a number above zero, or None")
-        self._serve: Any = serve
-        self._is_session = inspect.iscoroutinefunction(serve)
-        self._attempts = attempts
-        self._connect_timeout = connect_timeout
-        self._first_delay = first_delay
-        self._max_delay = max_delay
-        self._tls = tls
-        self._counted: dict[type, type] = {}
-        self._connection: Any = None
-        self._waiters: dict[asyncio.Future[Any], int | None] = {}
+        self.__serve: Any = serve
+        self.__is_session = is_coroutine_function(serve)
+        self.__attempts = attempts
+        self.__connect_timeout = connect_timeout
+        self.__first_delay = first_delay
+        self.__max_delay = max_delay
+        self.__tls = tls
+        self.__connection: Any = None
+        self.__waiters: dict[asyncio.Future[Any], int | None] = {}
 
     async def connected(self, attempts: int | None = None) -> Any:
         """The present connection, waiting for the next if there is none.
 
         ClientGaveUp when the client gives up, or has failed `attempts` times in a row while this call waits.
         """
-        if self._connection is not None:
-            return self._connection
+        if self.__connection is not None:
+            return self.__connection
         if self.state not in (State.STARTING, State.RUNNING):
             raise ClientGaveUp(f"{self._record.subject} is {self.state.value}, and connects to nothing")
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = attempts
+        self.__waiters[waiter] = attempts
         try:
             return await waiter
         finally:
-            self._waiters.pop(waiter, None)
+            self.__waiters.pop(waiter, None)
 
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection now."""
-        return self._connection is not None
+        return self.__connection is not None
 
     async def run(self) -> None:
         """Connect, and connect again."""
-        self._errors = self._tries = 0
+        self.__errors = self.__tries = 0
         loop, delay = asyncio.get_running_loop(), 0.0
         try:
             while True:
                 began = loop.time()
-                error = await self._one_connection()
+                error = await self.__one_connection()
                 lasted = loop.time() - began if error is None else 0.0
-                self._errors = self._errors + 1 if error is not None else 0
-                self._tries = 0 if lasted > max(delay, self._first_delay) else self._tries + 1
+                self.__errors = self.__errors + 1 if error is not None else 0
+                self.__tries = 0 if lasted > max(delay, self.__first_delay) else self.__tries + 1
                 if error is not None:
-                    self._tell_failure(error)
-                delay = self._delay()
-                await self._sleep(delay)
+                    self.__tell_failure(error)
+                delay = self.__delay()
+                await self.__sleep(delay)
         finally:
             stopped = ClientGaveUp(f"{self._record.subject} has stopped")
-            for waiter in tuple(self._waiters):
+            for waiter in tuple(self.__waiters):
                 _refuse(waiter, stopped)
 
-    def _delay(self) -> float:
-        return random.uniform(0.5, 1.0) * min(self._max_delay, self._first_delay * 2.0 ** min(self._tries, 40))
+    def __delay(self) -> float:
+        return random.uniform(0.5, 1.0) * min(self.__max_delay, self.__first_delay * 2.0 ** min(self.__tries, 40))
 
-    async def _sleep(self, delay: float) -> None:
+    async def __sleep(self, delay: float) -> None:
         engine = self._engine()
         waiting: asyncio.Future[None] = engine.loop.create_future()
         deadline = engine.deadlines.after(delay, partial(_wake, waiting))
@@ -128,22 +126,22 @@ class Client(Service):
         finally:
             engine.deadlines.cancel(deadline)
 
-    def _tell_failure(self, error: Exception) -> None:
+    def __tell_failure(self, error: Exception) -> None:
         """Give up, for those who asked for it."""
-        for waiter, attempts in tuple(self._waiters.items()):
+        for waiter, attempts in tuple(self.__waiters.items()):
             if attempts is not None:
-                self._waiters[waiter] = attempts - 1
+                self.__waiters[waiter] = attempts - 1
                 if attempts <= 1:
-                    _refuse(waiter, self._gave_up(error, "as many attempts as were asked for"))
-        if self._attempts is not None and self._errors >= self._attempts:
-            gave_up = self._gave_up(error, f"{self._errors} attempts")
-            for waiter in tuple(self._waiters):
+                    _refuse(waiter, self.__gave_up(error, "as many attempts as were asked for"))
+        if self.__attempts is not None and self.__errors >= self.__attempts:
+            gave_up = self.__gave_up(error, f"{self.__errors} attempts")
+            for waiter in tuple(self.__waiters):
                 _refuse(waiter, gave_up)
             raise gave_up
 
-    def _gave_up(self, error: Exception, attempts: str) -> ClientGaveUp:
+    def __gave_up(self, error: Exception, attempts: str) -> ClientGaveUp:
         gave_up = ClientGaveUp(
-            f"{self._record.subject} could not connect to {self._endpoint.address} in {attempts}: "
+            f"{self._record.subject} could not connect to {self.__endpoint.address} in {attempts}: "
             f"{str(error) or type(error).__name__}"
         )
         gave_up.__cause__ = error
@@ -151,85 +149,96 @@ class Client(Service):
 
     # -- one connection ----------------------------------------------------------------------------------------------
 
-    async def _one_connection(self) -> Exception | None:
+    async def __one_connection(self) -> Exception | None:
         """Connect, and stay until it is lost; the error, if it did not come about."""
-        self._lost = asyncio.get_running_loop().create_future()
+        link = _Link({}, self.log)  # a counted class tells one link alone
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                transport, protocol = await self._connect()
+            async with asyncio.timeout(self.__connect_timeout):
+                transport, protocol = await self.__connect(link)
         except (OSError, TimeoutError) as error:
-            level = logging.DEBUG if self._errors else logging.WARNING
-            self.log.log(level, "cannot connect to %s: %s", self._endpoint.address, str(error) or "timed out")
+            level = logging.DEBUG if self.__errors else logging.WARNING
+            self.log.log(level, "cannot connect to %s: %s", self.__endpoint.address, str(error) or "timed out")
             return error
-        self.log.info("connected to %s", self._endpoint.address)
+        self.log.info("connected to %s", self.__endpoint.address)
         try:
-            await self._stay(protocol, transport)
+            await self.__stay(protocol, transport, link)
         finally:
-            self._connection = None
+            self.__connection = None
             transport.close()
-            await self._close(transport)
-        self.log.info("the connection to %s is over", self._endpoint.address)
+            await asyncio.wait([link.lost], timeout=CLOSE_TIMEOUT)
+            transport.abort()
+            await asyncio.wait([link.lost])
+        self.log.info("the connection to %s is over", self.__endpoint.address)
         return None
 
-    async def _connect(self) -> tuple[Any, Any]:
-        loop, endpoint = asyncio.get_running_loop(), self._endpoint
+    async def __connect(self, link: _Link) -> tuple[Any, Any]:
+        loop, endpoint = asyncio.get_running_loop(), self.__endpoint
+        make = partial(self.__protocol, link)
+        tls = self.__tls
+        if endpoint.scheme == "tls" and tls is None:
+            from plait.net.tls import client_context
+
+            tls = client_context(endpoint)
         if endpoint.scheme == "unix":
-            return await loop.create_unix_connection(self._protocol, endpoint.path)
-        tls = self._tls or (client_context(endpoint) if endpoint.scheme == "tls" else None)
-        return await loop.create_connection(self._protocol, endpoint.host or "localhost", endpoint.port, ssl=tls)
+            return await loop.create_unix_connection(make, endpoint.path)
+        return await loop.create_connection(make, endpoint.host or "localhost", endpoint.port, ssl=tls)
 
-    def _protocol(self) -> Any:
-        if self._serve is None or self._is_session:
-            return _Stream(self, asyncio.get_running_loop())
-        return count(self._serve(), self, None)
+    def __protocol(self, link: _Link) -> Any:
+        if self.__serve is None or self.__is_session:
+            return _Stream(link)
+        return count(self.__serve(), link, None)
 
-    async def _stay(self, protocol: Any, transport: Any) -> None:
+    async def __stay(self, protocol: Any, transport: Any, link: _Link) -> None:
         connection = real(protocol)
         if isinstance(protocol, _Stream):
-            writer = asyncio.StreamWriter(transport, protocol, protocol.reader, self._lost.get_loop())
+            writer = asyncio.StreamWriter(transport, protocol, protocol.reader, link.lost.get_loop())
             connection = Connection(protocol.reader, writer)
-        self._connection = connection
-        for waiter in tuple(self._waiters):
+        self.__connection = connection
+        for waiter in tuple(self.__waiters):
             if not waiter.done():
                 waiter.set_result(connection)
-        if not self._is_session:
-            await self._lost
+        if not self.__is_session:
+            await link.lost
             return
         try:
-            await self._serve(connection.reader, connection.writer)
+            await self.__serve(connection.reader, connection.writer)
         except ConnectionError as error:
-            self.log.info("the connection to %s broke: %s", self._endpoint.address, error)
+            self.log.info("the connection to %s broke: %s", self.__endpoint.address, error)
 
-    async def _close(self, transport: Any) -> None:
-        """What is still to be sent is given a moment; then the connection is cut."""
-        await asyncio.wait([self._lost], timeout=CLOSE_TIMEOUT)
-        transport.abort()
-        await asyncio.wait([self._lost])
 
-    # -- what a counted protocol tells ---------------------------------------------------------------------------------
+class _Link:
+    """One connection, as its protocol tells of it: `lost` is done when it is."""
 
-    def _opened(self, protocol: Any, transport: Any, header: Any) -> Any:
+    def __init__(self, classes: dict[type, type], log: logging.LoggerAdapter[logging.Logger]) -> None:
+        self.classes = classes
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._log = log
+
+    def opened(self, protocol: Any, transport: Any, header: Any) -> Any:
+        """It is there."""
         return transport
 
-    def _closed(self, protocol: Any) -> None:
-        _wake(self._lost)
+    def closed(self, protocol: Any) -> None:
+        """It is gone."""
+        _wake(self.lost)
 
-    def _failed_in(self, transport: Any) -> None:
-        self.log.exception("connection_made of the connection to %s failed; it is closed", self._endpoint.address)
+    def failed_in(self, transport: Any) -> None:
+        """The protocol's connection_made has raised."""
+        self._log.exception("connection_made failed; the connection is closed")
         transport.abort()
 
 
 class _Stream(asyncio.StreamReaderProtocol):
     """The protocol behind a reader and a writer, which tells when the connection is lost."""
 
-    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
-        self.reader = asyncio.StreamReader(loop=loop)
-        super().__init__(self.reader, loop=loop)
-        self._client = client
+    def __init__(self, link: _Link) -> None:
+        self.reader = asyncio.StreamReader(loop=link.lost.get_loop())
+        super().__init__(self.reader, loop=link.lost.get_loop())
+        self._link = link
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._client._closed(self)
+        self._link.closed(self)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -1,7 +1,8 @@
 """Counting the connections of a protocol class that is not ours, at no cost to its reads and writes.
 
 Rule: a protocol's class is replaced by a subclass of it, made once, whose connection_made and connection_lost tell the
-server. Where Python does not allow that (a class written in C), a relay stands in front of the protocol.
+server. Where Python does not allow that (a class written in C), or a PROXY header has to be told, a relay stands in
+front of the protocol.
 """
 
 from __future__ import annotations
@@ -9,89 +10,88 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-from plait.net.proxy import Header
-
 
 class Counter(Protocol):
-    """The server, as a counted protocol sees it."""
+    """Who counts."""
 
-    _counted: dict[type, type]
+    classes: dict[type, type]
+    """The counted subclass of each protocol class, made when it is first seen."""
 
-    def _opened(self, protocol: Any, transport: Any, header: Header | None) -> Any: ...
-    def _closed(self, protocol: Any) -> None: ...
-    def _failed_in(self, transport: Any) -> None: ...
+    def opened(self, protocol: Any, transport: Any, header: Any) -> Any: ...
+    def closed(self, protocol: Any) -> None: ...
+    def failed_in(self, transport: Any) -> None: ...
 
 
-def count(protocol: asyncio.BaseProtocol, server: Counter, header: Header | None) -> asyncio.BaseProtocol:
-    """`protocol`, telling `server` when it is connected and when that is over."""
+def count(protocol: Any, counter: Counter, header: Any) -> Any:
+    """`protocol`, telling `counter` when it is connected and when that is over. TypeError if it is none."""
     cls = type(protocol)
-    if not hasattr(protocol, "connection_made"):
-        raise TypeError(f"the protocol factory returned {protocol!r}, which is no asyncio protocol")
-    counted = server._counted.get(cls)
+    counted = counter.classes.get(cls)
     if counted is None:
-        counted = server._counted[cls] = _subclass(cls, server)
-    try:
-        if header is None:
+        if not hasattr(protocol, "connection_made"):
+            raise TypeError(f"the protocol factory returned {protocol!r}, which is no asyncio protocol")
+        counted = counter.classes[cls] = _subclass(cls, counter)
+    if header is None:
+        try:
             protocol.__class__ = counted
             return protocol
-    except TypeError:
-        pass
+        except TypeError:  # its layout does not allow it
+            pass
     relay = _BufferedRelay if isinstance(protocol, asyncio.BufferedProtocol) else _Relay
-    return relay(protocol, server, header)
+    return relay(protocol, counter, header)
 
 
 def real(protocol: Any) -> Any:
     """The protocol behind a relay, or `protocol` itself."""
-    return protocol._protocol if isinstance(protocol, _RelayBase) else protocol
+    return protocol.protocol if isinstance(protocol, _RelayBase) else protocol
 
 
-def _subclass(cls: type, server: Counter) -> type:
+def _subclass(cls: Any, counter: Counter) -> type:
     class Counted(cls):  # type: ignore[misc]
         __slots__ = ()
 
         def connection_made(self, transport: Any) -> None:
-            server._opened(self, transport, None)
+            counter.opened(self, transport, None)
             try:
-                super().connection_made(transport)
+                cls.connection_made(self, transport)
             except Exception:
-                server._failed_in(transport)
+                counter.failed_in(transport)
 
         def connection_lost(self, exc: Exception | None) -> None:
             try:
-                super().connection_lost(exc)
+                cls.connection_lost(self, exc)
             finally:
-                server._closed(self)
+                counter.closed(self)
 
     Counted.__name__, Counted.__qualname__, Counted.__module__ = cls.__name__, cls.__qualname__, cls.__module__
     return Counted
 
 
 class _RelayBase(asyncio.BaseProtocol):
-    """Passes everything on, and tells the server; also the one that knows of a PROXY header."""
+    """Passes everything on, and tells the server."""
 
-    def __init__(self, protocol: Any, server: Counter, header: Header | None) -> None:
-        self._protocol = protocol
-        self._server = server
+    _passed_on: tuple[str, ...] = ()
+
+    def __init__(self, protocol: Any, counter: Counter, header: Any) -> None:
+        self.protocol = protocol
+        self._counter = counter
         self._header = header
         for name in ("eof_received", "pause_writing", "resume_writing", *self._passed_on):
             setattr(self, name, getattr(protocol, name))
         if hasattr(protocol, "drain"):
             self.drain = protocol.drain
 
-    _passed_on: tuple[str, ...] = ()
-
     def connection_made(self, transport: Any) -> None:
-        transport = self._server._opened(self, transport, self._header)
+        seen = self._counter.opened(self, transport, self._header)
         try:
-            self._protocol.connection_made(transport)
+            self.protocol.connection_made(seen)
         except Exception:
-            self._server._failed_in(transport)
+            self._counter.failed_in(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         try:
-            self._protocol.connection_lost(exc)
+            self.protocol.connection_lost(exc)
         finally:
-            self._server._closed(self)
+            self._counter.closed(self)
 
 
 class _Relay(_RelayBase, asyncio.Protocol):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -17,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from plait._kernel.service import Service
+from plait.net.accepting import BATCH, Log
 from plait.net.endpoints import Endpoint
-from plait.net.server import BATCH, bound_endpoint, listening
-from plait.net.sockets import Registry
+from plait.net.server import bound_endpoint, listening
+from plait.net.sockets import Lease, Registry
 
 LARGEST = 65_536
 """Bytes of the largest datagram there is, and one."""
@@ -47,8 +47,8 @@ class Datagram:
 class DatagramStats:
     """What a datagram server has done since its incarnation began: `received` datagrams, `failed` handlers."""
 
-    received: int
-    failed: int
+    received: int = 0
+    failed: int = 0
 
 
 class DatagramTransport(asyncio.DatagramTransport):
@@ -61,6 +61,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._failed = failed
         self._queue: deque[tuple[bytes, Any]] = deque()
         self._is_closing = False
+        self._flushed: asyncio.Future[None] | None = None
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send a datagram, now or as soon as there is room; an error of one is logged, and harms no other."""
@@ -82,6 +83,14 @@ class DatagramTransport(asyncio.DatagramTransport):
                 self._failed(error)
             self._queue.popleft()
         self._loop.remove_writer(self._sock)
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
+
+    async def flushed(self) -> None:
+        """Until everything was sent."""
+        while self._queue and not self._is_closing:
+            self._flushed = self._loop.create_future()
+            await self._flushed
 
     def is_closing(self) -> bool:
         """Whether it has been closed."""
@@ -96,60 +105,21 @@ class DatagramTransport(asyncio.DatagramTransport):
     abort = close
 
 
-class DatagramServer(Service):
-    """Receives datagrams on an endpoint.
+class _Receiving:
+    """One incarnation of a DatagramServer: its sockets, and the handlers at work."""
 
-    `serve` is called with each Datagram; it is a function, or an `async def`, of which `max_tasks` are at work at
-    most. Or it is a class of asyncio.DatagramProtocol, or a factory of one. EndpointError if `listen` is none to
-    listen on; ListenError, at the start, if it cannot.
-    """
-
-    def __init__(
-        self,
-        listen: str | Endpoint,
-        serve: Callable[[Datagram], Awaitable[None] | None] | Any,
-        *,
-        max_tasks: int = 1000,
-    ) -> None:
-        self._endpoint = listening(listen, stream=False)
-        if not callable(serve):
-            raise TypeError(f"a datagram server serves {serve!r}, which is neither a function nor a protocol factory")
-        if not isinstance(max_tasks, int) or max_tasks < 1:
-            raise ValueError(f"max_tasks is {max_tasks!r}; it takes a number above zero")
-        self._serve: Any = serve
-        self._makes_protocol = isinstance(serve, type) and issubclass(serve, asyncio.DatagramProtocol)
-        self._most = max_tasks
-        self._endpoints: tuple[Endpoint, ...] = ()
-        self._ports: list[_Port] = []
-        self._forget()
-
-    def _forget(self) -> None:
-        self._received = self._failed = 0
+    def __init__(self, lease: Lease, serve: Any, *, makes_protocol: bool, most: int, log: Log) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._serve = serve
+        self._makes_protocol = makes_protocol
+        self._most = most
+        self._log = log
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_reading = False
         self._is_draining = False
-
-    @property
-    def stats(self) -> DatagramStats:
-        """What this incarnation has done so far."""
-        return DatagramStats(received=self._received, failed=self._failed)
-
-    @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """Where it listens, with the real port; empty while it does not."""
-        return self._endpoints
-
-    async def on_start(self) -> None:
-        """Bind, and begin to read."""
-        self._forget()
-        self._loop = asyncio.get_running_loop()
-        registry = self.application.resource(Registry)
-        sockets = await self.enter(registry.listening(self._endpoint, path=self.path, tree=self.application))
-        self._ports = [self._port(sock) for sock in sockets]
-        self._endpoints = tuple(bound_endpoint(self._endpoint, sock) for sock in sockets)
-        self._read_on()
-        for endpoint in self._endpoints:
-            self._announce(endpoint.address)
+        self.received = 0
+        self.failed = 0
+        self._ports = [self._port(sock) for sock in lease.sockets]
 
     def _port(self, sock: socket.socket) -> _Port:
         transport = DatagramTransport(self._loop, sock, self._not_sent)
@@ -159,69 +129,68 @@ class DatagramServer(Service):
         protocol.connection_made(transport)
         return _Port(sock, transport, protocol)
 
-    async def on_drain(self) -> None:
-        """Read and handle what is there, and wait for the handlers at work."""
-        self._is_draining = True
-        left = DRAIN_MOST
-        for port in self._ports:
-            while left and (read := self._read(port)):
-                left -= min(read, left)
-                await self._room()
-        self._read_off()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def on_stop(self) -> None:
-        """Close."""
-        self._is_draining = True
-        self._read_off()
-        self._endpoints = ()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            self.log.warning("%d datagrams were still being handled, and have been cut", len(self._tasks))
-            await asyncio.wait(self._tasks)
-        for port in self._ports:
-            port.transport.close()
-            if port.protocol is not None:
-                port.protocol.connection_lost(None)
-        self._ports = []
-
-    async def _room(self) -> None:
-        while len(self._tasks) >= self._most:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    def _read_on(self) -> None:
+    def on(self) -> None:
+        """Read."""
         if not self._is_reading:
             self._is_reading = True
             for port in self._ports:
                 self._loop.add_reader(port.sock, self._read, port)
 
-    def _read_off(self) -> None:
+    def off(self) -> None:
+        """Read no more."""
         if self._is_reading:
             self._is_reading = False
             for port in self._ports:
                 self._loop.remove_reader(port.sock)
 
+    async def drain(self) -> None:
+        """Read and handle what the sockets hold, and wait for the handlers at work."""
+        self._is_draining = True
+        self.off()
+        for port in self._ports:
+            left = DRAIN_MOST
+            while left > 0:
+                while len(self._tasks) >= self._most:
+                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                read = self._read(port)
+                if not read:
+                    break
+                left -= read
+                await asyncio.sleep(0)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        for port in self._ports:
+            await port.transport.flushed()
+
+    async def stop(self) -> None:
+        """Cut what is left, and close."""
+        self._is_draining = True
+        self.off()
+        if self._tasks:
+            self._log.warning("%d datagrams were still being handled, and have been cut", len(self._tasks))
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for port in self._ports:
+            port.transport.close()
+            if port.protocol is not None:
+                port.protocol.connection_lost(None)
+
     def _read(self, port: _Port) -> int:
         """Read one batch; how many datagrams it had."""
         for number in range(BATCH):
             if len(self._tasks) >= self._most:
-                self._read_off()
+                self.off()
                 return number
             try:
                 data, peer = port.sock.recvfrom(LARGEST)
             except (BlockingIOError, InterruptedError):
                 return number
-            except OSError as error:
-                if port.protocol is not None:
-                    port.protocol.error_received(error)
-                else:
-                    self.log.warning("receiving failed: %s", os.strerror(error.errno or 0))
-                return number
-            self._received += 1
+            except OSError as error:  # of a datagram sent before: nobody listens there
+                self._not_received(port, error)
+                continue
+            self.received += 1
             self._give(port, data, peer)
         return BATCH
 
@@ -236,23 +205,102 @@ class DatagramServer(Service):
                 self._tasks.add(task)
                 task.add_done_callback(self._handled)
         except Exception:
-            self._failed += 1
-            self.log.exception("the handler of a datagram from %s failed", peer)
+            self._failed_at(peer)
 
     async def _handle(self, work: Awaitable[None], peer: Any) -> None:
         try:
             await work
         except (Exception, SystemExit, KeyboardInterrupt):
-            self._failed += 1
-            self.log.exception("the handler of a datagram from %s failed", peer)
+            self._failed_at(peer)
+
+    def _failed_at(self, peer: Any) -> None:
+        self.failed += 1
+        self._log.exception("the handler of a datagram from %s failed", peer)
 
     def _handled(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not self._is_reading and not self._is_draining and len(self._tasks) < self._most:
-            self._read_on()
+        if not self._is_draining and len(self._tasks) < self._most:
+            self.on()
+
+    def _not_received(self, port: _Port, error: OSError) -> None:
+        if port.protocol is not None:
+            port.protocol.error_received(error)
+        else:
+            self._log.info("a datagram that was sent did not arrive: %s", error)
 
     def _not_sent(self, error: OSError) -> None:
-        self.log.warning("a datagram was not sent: %s", error)
+        self._log.warning("a datagram was not sent: %s", error)
+
+
+class DatagramServer(Service):
+    """Receives datagrams on an endpoint.
+
+    `serve` is called with each Datagram; it is a function, or an `async def`, of which `max_tasks` are at work at
+    most. Or it is a factory of asyncio.DatagramProtocol, which takes no argument (a class will do). EndpointError if
+    `listen` is none to listen on; ListenError, at the start, if it cannot.
+    """
+
+    def __init__(
+        self,
+        listen: str | Endpoint,
+        serve: Callable[[Datagram], Awaitable[None] | None] | Any,
+        *,
+        max_tasks: int = 1000,
+    ) -> None:
+        self.__endpoint = listening(listen, stream=False)
+        if not callable(serve):
+            raise TypeError(f"a datagram server serves {serve!r}, which is neither a function nor a protocol factory")
+        if not isinstance(max_tasks, int) or max_tasks < 1:
+            raise ValueError(f"max_tasks is {max_tasks!r}; it takes a number above zero")
+        self.__serve: Any = serve
+        self.__most = max_tasks
+        self.__receiving: _Receiving | None = None
+        self.__endpoints: tuple[Endpoint, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where it listens, with the real port; empty while it does not."""
+        return self.__endpoints
+
+    @property
+    def stats(self) -> DatagramStats:
+        """What its incarnation, or the last one, has done."""
+        receiving = self.__receiving
+        return DatagramStats(receiving.received, receiving.failed) if receiving is not None else DatagramStats()
+
+    async def on_start(self) -> None:
+        """Bind, and begin to read."""
+        registry = self.application.resource(Registry)
+        lease = await registry.listen(self.__endpoint, path=self.path, tree=self.application)
+        await self.enter(lease)
+        self.__receiving = _Receiving(
+            lease, self.__serve, makes_protocol=_takes_nothing(self.__serve), most=self.__most, log=self.log
+        )
+        self.__endpoints = tuple(bound_endpoint(self.__endpoint, sock) for sock in lease.sockets)
+        self.__receiving.on()
+        for endpoint in self.__endpoints:
+            self._announce(endpoint.address)
+
+    async def on_drain(self) -> None:
+        """Read and handle what is there. Cancelled at drain_timeout; on_stop does the rest."""
+        assert self.__receiving is not None
+        await self.__receiving.drain()
+
+    async def on_stop(self) -> None:
+        """Close."""
+        self.__endpoints = ()
+        assert self.__receiving is not None
+        await self.__receiving.stop()
+
+
+def _takes_nothing(function: Any) -> bool:
+    """Whether it is called without an argument, as a factory is, and not with a datagram."""
+    if isinstance(function, type):
+        return issubclass(function, asyncio.DatagramProtocol)
+    try:
+        return not inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal, Self
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import quote, unquote
 
 from plait.errors import EndpointError
 
@@ -72,8 +72,10 @@ class Endpoint:
         return cls(**_Parser(text).fields())
 
     def __str__(self) -> str:
-        query = urlencode(
-            {name: text for name, default, text in self._query() if getattr(self, name) != default}, safe="/:"
+        query = "&".join(
+            f"{name}={quote(text, safe='/:@,~')}"
+            for name, default, text in self._query()
+            if getattr(self, name) != default
         )
         return f"{self.scheme}://{self._place()}" + (f"?{query}" if query else "")
 
@@ -97,7 +99,7 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def _query(self) -> list[tuple[str, Any, str]]:
-        mode = f"{self.mode:o}" if self.mode is not None else ""
+        mode = f"{self.mode:03o}" if self.mode is not None else ""
         return [
             ("cert", "", self.cert),
             ("key", "", self.key),
@@ -132,6 +134,8 @@ class _Parser:
 
     def place_host(self, place: str) -> None:
         host, colon, port = place.rpartition(":")
+        if "/" in place:
+            self.fail(f"{place!r} is no host:port; a path stands behind unix://, as 'unix:///run/app.sock'")
         if not colon or not port:
             self.fail("it has no port; write host:port, as 'tcp://127.0.0.1:8000' (port 0 lets the system choose)")
         if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
@@ -165,7 +169,10 @@ class _Parser:
         self.found["name"] = unquote(place)
 
     def query(self, scheme: str, query: str) -> None:
-        for key, value in parse_qsl(query, keep_blank_values=True):
+        for part in query.split("&") if query else ():
+            key, _, value = (unquote(word) for word in part.partition("="))
+            if key in self.found:
+                self.fail(f"{key!r} is given twice; keep one")
             if key not in _KEYS[scheme]:
                 self.fail(f"{scheme}:// takes no {key!r}; {_nearest(key, _KEYS[scheme])}")
             self.found[key] = getattr(self, f"read_{key}", self.read_text)(key, value)

@@ -7,7 +7,7 @@ Rules:
   socket's file unlinked, when no tree holds it any more.
 - Two services of one tree may not listen on one address: the second is refused by name.
 - A stale unix socket is removed; one that answers is not stolen.
-- A service asks `listening()`, which is all an arbiter has to stand behind to own the sockets of many processes.
+- A service asks `listen()`, which is all an arbiter has to stand behind to own the sockets of many processes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
@@ -44,127 +43,142 @@ class _Held:
     users: dict[object, str] = field(default_factory=dict)
 
 
+Bind = Callable[[], tuple[socket.socket, Callable[[], None]]]
+
+
+class Lease:
+    """What one service was lent: `sockets`, listening and non-blocking. Its holder closes it, as a context manager."""
+
+    def __init__(self, registry: Registry, endpoint: Endpoint, path: str, tree: object) -> None:
+        self.endpoint = endpoint
+        self.path = path
+        self.tree = tree
+        self.keys: list[Key] = []
+        self.sockets: list[socket.socket] = []
+        self._registry = registry
+
+    @property
+    def subject(self) -> str:
+        """How an error about it begins."""
+        return f"service {self.path!r} cannot listen on {self.endpoint.address}"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another generation listens on the same sockets, and takes what this one leaves."""
+        return any(self._registry.is_shared(key) for key in self.keys)
+
+    def close(self) -> None:
+        """Give the sockets back; legal at any time, and twice."""
+        for sock in self.sockets:
+            sock.close()
+        for key in self.keys:
+            self._registry.release(key, self.tree)
+        self.sockets.clear()
+        self.keys.clear()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class Registry:
     """The listening sockets of a process. One for an application, or shared by its generations."""
 
     def __init__(self) -> None:
         self._held: dict[Key, _Held] = {}
 
-    @asynccontextmanager
-    async def listening(self, endpoint: Endpoint, *, path: str, tree: object) -> AsyncIterator[list[socket.socket]]:
-        """Listening sockets for `endpoint`, non-blocking, while the context lasts; they are closed at its end.
+    async def listen(self, endpoint: Endpoint, *, path: str, tree: object) -> Lease:
+        """Sockets that listen on `endpoint`; a host name may give several.
 
-        `path` is the service that asks, `tree` the generation it is in. A host name may give several sockets.
-        ListenError, with the system's errno, says what is in the way and what to do.
+        `path` is the service that asks, `tree` the generation it is in. ListenError, with the system's errno, says
+        what is in the way and what to do; nothing is left open then.
         """
-        keys: list[Key] = []
-        lent: list[socket.socket] = []
+        lease = Lease(self, endpoint, path, tree)
         try:
-            for key in await self._bind(endpoint, path, tree, keys):
-                lent.append(self._held[key].sock.dup())
-                lent[-1].setblocking(False)
-            yield lent
-        finally:
-            for sock in lent:
-                sock.close()
-            for key in keys:
-                self._release(key, tree)
+            await self._bind(lease)
+            for key in lease.keys:
+                lease.sockets.append(self._held[key].sock.dup())
+                lease.sockets[-1].setblocking(False)
+        except BaseException:
+            lease.close()
+            raise
+        return lease
+
+    def is_shared(self, key: Key) -> bool:
+        """Whether more than one tree holds the socket."""
+        return key in self._held and len(self._held[key].users) > 1
+
+    def release(self, key: Key, tree: object) -> None:
+        """A tree listens there no more; the last one closes the socket."""
+        held = self._held.get(key)
+        if held is not None:
+            held.users.pop(tree, None)
+            if not held.users:
+                del self._held[key]
+                held.unlink()
+                held.sock.close()
 
     def unlink_all(self) -> None:
         """Remove the files of all unix sockets at once, for a process that is about to be ended by force."""
         for held in self._held.values():
             held.unlink()
 
-    # -- binding ----------------------------------------------------------------------------------------------------
-
-    async def _bind(self, endpoint: Endpoint, path: str, tree: object, keys: list[Key]) -> list[Key]:
-        """Hold every address of `endpoint` for `path`; `keys` grows as they are held, also if a later one fails."""
-        subject = f"service {path!r} cannot listen on {endpoint.address}"
+    async def _bind(self, lease: Lease) -> None:
+        endpoint = lease.endpoint
         if endpoint.scheme == "unix":
-            self._hold(
-                (socket.AF_UNIX, endpoint.path), endpoint, path, tree, keys, lambda: _bind_unix(endpoint, subject)
-            )
+            self._hold(lease, (socket.AF_UNIX, endpoint.path), partial(_bind_unix, endpoint, lease.subject))
         elif endpoint.scheme == "fd":
-            self._hold(("fd", endpoint.fd), endpoint, path, tree, keys, lambda: _adopt(endpoint.fd, subject))
+            self._hold(lease, ("fd", endpoint.fd), partial(_adopt, endpoint.fd, lease.subject))
         elif endpoint.scheme == "systemd":
-            for fd in _passed(endpoint.name, subject):
-                self._hold(("fd", fd), endpoint, path, tree, keys, partial(_adopt, fd, subject))
+            for fd in _passed(endpoint.name, lease.subject):
+                self._hold(lease, ("fd", fd), partial(_adopt, fd, lease.subject))
         else:
-            await self._bind_host(endpoint, path, tree, keys, subject)
-        return keys
+            await self._bind_host(lease)
 
-    async def _bind_host(self, endpoint: Endpoint, path: str, tree: object, keys: list[Key], subject: str) -> None:
-        infos = await _resolve(endpoint, subject)
-        for attempt in range(_PORT_TRIES):
+    async def _bind_host(self, lease: Lease) -> None:
+        infos = await _resolve(lease.endpoint, lease.subject)
+        for left in reversed(range(_PORT_TRIES)):
             try:
-                self._bind_all(infos, endpoint, path, tree, keys, subject)
+                self._bind_all(lease, infos)
                 return
             except ListenError as error:
                 # Port 0 on two families: the port the first was given may be taken in the second.
-                if endpoint.port or error.errno != errno.EADDRINUSE or attempt == _PORT_TRIES - 1:
+                if lease.endpoint.port or error.errno != errno.EADDRINUSE or not left:
                     raise
-                for key in keys:
-                    self._release(key, tree)
-                keys.clear()
+                lease.close()
 
-    def _bind_all(
-        self, infos: list[Any], endpoint: Endpoint, path: str, tree: object, keys: list[Key], subject: str
-    ) -> None:
-        port, last = endpoint.port, None
+    def _bind_all(self, lease: Lease, infos: list[Any]) -> None:
+        port, last = lease.endpoint.port, None
         for family, kind, _, _, address in infos:
-            key = (family, kind, *address[:2]) if endpoint.port else (family, kind, address[0], "of", path)
-            where = (address[0], port, *address[2:])
+            wanted = address[:2] if lease.endpoint.port else (address[0], "of", lease.path)
+            key = (family, kind, *wanted)
+            bind = partial(_bind_one, family, kind, (address[0], port, *address[2:]), lease)
             try:
-                self._hold(
-                    key,
-                    endpoint,
-                    path,
-                    tree,
-                    keys,
-                    partial(_bind_one, family, kind, where, endpoint, subject),
-                )
+                self._hold(lease, key, bind)
             except ListenError as error:
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     raise
                 last = error  # a name may resolve to an address family that this machine has switched off
                 continue
             port = self._held[key].sock.getsockname()[1]
-        if not keys and last is not None:
+        if not lease.keys and last is not None:
             raise last
 
-    def _hold(
-        self,
-        key: Key,
-        endpoint: Endpoint,
-        path: str,
-        tree: object,
-        keys: list[Key],
-        bind: Callable[[], tuple[socket.socket, Callable[[], None]]],
-    ) -> None:
+    def _hold(self, lease: Lease, key: Key, bind: Bind) -> None:
         held = self._held.get(key)
         if held is None:
             held = self._held[key] = _Held(*bind())
-        elif held.users.get(tree, path) != path:
-            raise ListenError(
-                errno.EADDRINUSE,
-                f"service {path!r} cannot listen on {endpoint.address}: service {held.users[tree]!r} does already; "
-                "give one of them another address",
-            )
-        held.users[tree] = path
-        if key not in keys:
-            keys.append(key)
+        elif held.users.get(lease.tree, lease.path) != lease.path:
+            other = held.users[lease.tree]
+            text = f"{lease.subject}: service {other!r} does already; give one of them another address"
+            raise ListenError(errno.EADDRINUSE, text)
+        held.users[lease.tree] = lease.path
+        if key not in lease.keys:
+            lease.keys.append(key)
         if held.sock.type == socket.SOCK_STREAM:
-            held.sock.listen(endpoint.backlog)
-
-    def _release(self, key: Key, tree: object) -> None:
-        held = self._held.get(key)
-        if held is None:
-            return
-        held.users.pop(tree, None)
-        if not held.users:
-            del self._held[key]
-            held.unlink()
-            held.sock.close()
+            held.sock.listen(lease.endpoint.backlog)
 
 
 async def _resolve(endpoint: Endpoint, subject: str) -> list[Any]:
@@ -178,13 +192,11 @@ async def _resolve(endpoint: Endpoint, subject: str) -> list[Any]:
     return list(dict.fromkeys(infos))
 
 
-def _bind_one(
-    family: int, kind: int, where: tuple[Any, ...], endpoint: Endpoint, subject: str
-) -> tuple[socket.socket, Callable[[], None]]:
+def _bind_one(family: int, kind: int, where: tuple[Any, ...], lease: Lease) -> tuple[socket.socket, Callable[[], None]]:
     try:
         sock = socket.socket(family, kind)
     except OSError as error:
-        raise ListenError(error.errno, f"{subject}: {error.strerror}") from error
+        raise ListenError(error.errno, f"{lease.subject}: {error.strerror}") from error
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -193,10 +205,10 @@ def _bind_one(
         sock.setblocking(False)
         sock.bind(where)
         if kind == socket.SOCK_STREAM:
-            sock.listen(endpoint.backlog)  # only now is a port that another listens on refused
+            sock.listen(lease.endpoint.backlog)  # only now is a port that another listens on refused
     except OSError as error:
         sock.close()
-        _explain(error, where[1], subject)
+        _explain(error, where[1], lease.subject)
     return sock, _nothing
 
 

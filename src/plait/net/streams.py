@@ -1,107 +1,184 @@
 """A connection served by a coroutine, `async def handler(reader, writer)`.
 
 Rules: the handler's task belongs to the server. When it ends, the writer is flushed and closed. On drain the reader
-comes to the end of its stream once all that the client has sent, the part in the kernel's buffer included, has been
-read; what arrives after that is left alone.
+comes to the end of its stream where no request is lost by it:
+
+- at once, if the client has been silent for a while and nothing that it sent is unread;
+- else between two requests, when the handler, having answered, waits for the next. The answer and the end of the
+  connection leave in one segment (TCP_CORK), so a client that has the one knows the other;
+- for a handler that never answers, once all that had been sent when the drain began is read.
+
+All of this is looked at on drain alone; a read costs nothing more before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import socket
 import struct
 import termios
-from collections.abc import Callable, Iterable
-from typing import Any, SupportsIndex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, SupportsIndex
 
 LIMIT = 2**16
 """Bytes a reader buffers before the transport stops reading, and the longest line of `readline`."""
+
+GRACE = 0.5
+"""Seconds without a word after which a connection is idle."""
+
+RECHECK_DELAY = 0.05
+"""Seconds until a connection that still has something to read is looked at again, while it drains."""
+
+# Offsets in struct tcp_info (linux/tcp.h): milliseconds since data last came, or since the connect; two counts.
+_LAST_DATA_RECV, _BYTES_ACKED, _TCP_INFO_SIZE = 52, 120, 136
+
+
+class Owner(Protocol):
+    """The server, as a stream sees it."""
+
+    def opened(self, protocol: Any, transport: Any, header: Any) -> Any: ...
+    def closed(self, protocol: Any) -> None: ...
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None: ...
 
 
 def unread(transport: asyncio.BaseTransport) -> int:
     """Bytes that the client has sent and nobody has read, in the socket's buffer; 0 where that cannot be told."""
     sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return 0
     try:
         return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0"))[0])
-    except OSError:
+    except (OSError, ValueError, AttributeError):
         return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """What the system knows of a TCP connection: seconds of `silence` of the client, bytes it `acked`, `received`."""
+
+    silence: float
+    acked: int
+    received: int
+
+
+def _flow(transport: asyncio.BaseTransport) -> _Flow | None:
+    """None where the system does not tell, as for unix sockets."""
+    sock = transport.get_extra_info("socket")
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        (silent,) = struct.unpack_from("=I", info, _LAST_DATA_RECV)
+        acked, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
+    except (OSError, ValueError, AttributeError, struct.error):
+        return None
+    return _Flow(silent / 1000, acked, received)
 
 
 class _Reader(asyncio.StreamReader):
-    """A StreamReader that can come to its end while its client still sends."""
+    """A StreamReader that can come to its end between two requests."""
 
     _eof: bool
     _paused: bool
+    _buffer: bytearray
 
-    resumed: Callable[[], None] | None = None
-    """Called when reading goes on after the handler has caught up, once the server drains."""
+    answered = False
+    """Once the server drains: whether the handler has written since the client last sent something."""
 
-    def _maybe_resume_transport(self) -> None:
-        was_paused = self._paused
-        super()._maybe_resume_transport()  # type: ignore[misc]
-        if was_paused and not self._paused and self.resumed is not None:
-            self.resumed()
+    async def _wait_for_data(self, func_name: str) -> None:
+        if self.answered and not self._buffer:
+            self.feed_eof()
+        else:
+            await super()._wait_for_data(func_name)  # type: ignore[misc]
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Take what was read, unless the end has been told already."""
         if not self._eof:
+            self.answered = False
             super().feed_data(data)
+
+
+class _LastWriter(asyncio.StreamWriter):
+    """Tells the reader that a request was answered; a writer becomes one when its server drains."""
+
+    _reader: _Reader
+
+    def write(self, data: Any) -> None:
+        """Send, and so answer."""
+        self._reader.answered = True
+        super().write(data)
+
+    def writelines(self, data: Iterable[Any]) -> None:
+        """Send, and so answer."""
+        self._reader.answered = True
+        super().writelines(data)
 
 
 class Stream(asyncio.StreamReaderProtocol):
     """The protocol between a transport and a handler's reader and writer."""
 
-    def __init__(self, server: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, owner: Owner, header: Any) -> None:
+        self._own_loop = loop = asyncio.get_running_loop()
         self._reader = _Reader(limit=LIMIT, loop=loop)
         super().__init__(self._reader, loop=loop)
-        self._server = server
-        self._own_loop = loop
-        self._ending = False
-        self.received = False
-        """Whether the client has sent anything yet."""
-        self.header: Any = None
-        """The PROXY header the connection began with, if it did."""
+        self._client_connected_cb = owner.handle  # by which StreamWriter.start_tls knows that it is the server
+        self._owner = owner
+        self._header = header
+        self._drain_began = 0.0
+        self._owed = 0
+        """How many bytes the client had sent when the drain began, since the connection was made."""
+        self.data_received = self._reader.feed_data  # type: ignore[method-assign]
         self.task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there: start its handler."""
-        seen: asyncio.Transport = self._server._opened(self, transport, self.header)
+        seen: asyncio.Transport = self._owner.opened(self, transport, self._header)
         self._transport = seen
         self._over_ssl = seen.get_extra_info("sslcontext") is not None
         self._reader.set_transport(seen)
-        writer = asyncio.StreamWriter(seen, self, self._reader, self._own_loop)
-        self.task = self._own_loop.create_task(self._server._handle(self._reader, writer))
-
-    def data_received(self, data: bytes) -> None:
-        """The client has sent something."""
-        self.received = True
-        self._reader.feed_data(data)
-        if self._ending:
-            self.end_input()
+        self._writer = asyncio.StreamWriter(seen, self, self._reader, self._own_loop)
+        self.task = self._own_loop.create_task(self._owner.handle(self._reader, self._writer))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; a handler that is at work finds out at its next read or write."""
         super().connection_lost(exc)
-        self._server._closed(self)
+        self._owner.closed(self)
+
+    # -- drain -------------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Come to the end of the stream once what has been sent is read."""
-        self.end_after_next()
-        self.end_input()
-
-    def end_after_next(self) -> None:
-        """As drain, once the client has sent something: for a connection that has not said anything yet."""
-        self._ending = True
-        self._reader.resumed = self._end_soon
-
-    def _end_soon(self) -> None:
-        self._own_loop.call_soon(self._own_loop.call_soon, self.end_input)  # what is there is read before
-
-    def end_input(self) -> None:
-        """Tell the reader the end of its stream, if nothing is left to read."""
+        """Come to the end of the stream where no request is lost; see the module's rules."""
         transport = self._transport
-        if transport is None or self._reader._paused or unread(transport):
-            return  # more comes, and asks again
-        self._reader.feed_eof()
+        if transport is None or self._reader._eof:
+            return
+        _cork(transport)
+        flow = _flow(transport)
+        self._owed = flow.received if flow is not None else 0
+        self._drain_began = self._own_loop.time()
+        self._writer.__class__ = _LastWriter
+        self._end_when_idle()
+
+    def _end_when_idle(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._reader._eof:
+            return
+        wait = self._idle_in(transport)
+        if wait <= 0:
+            self._reader.feed_eof()
+        else:
+            self._own_loop.call_later(wait, self._end_when_idle)
+
+    def _idle_in(self, transport: asyncio.BaseTransport) -> float:
+        """Seconds after which to look again; 0 where nothing is lost by ending now."""
+        flow, rest = _flow(transport), unread(transport)
+        drained = self._own_loop.time() - self._drain_began
+        if not rest and not self._reader._paused:
+            return GRACE - (drained if flow is None else flow.silence)
+        answers_never = flow is not None and not flow.acked and drained >= GRACE
+        if answers_never and flow is not None and flow.received - rest >= self._owed:
+            return 0.0
+        return RECHECK_DELAY
+
+
+def _cork(transport: asyncio.BaseTransport) -> None:
+    sock = transport.get_extra_info("socket")
+    if hasattr(socket, "TCP_CORK") and sock is not None and sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)

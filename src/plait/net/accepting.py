@@ -1,0 +1,227 @@
+"""The accept loop: from listening sockets to connections that the loop has taken over.
+
+Rules:
+- Each wake accepts up to 64 connections. At the limit it stops accepting, and the kernel queues; it never drops.
+- A connection that was accepted and is not yet the loop's is known (`adopting`), and can be awaited: closing a
+  listening socket never loses one (asyncio's Server does, CPython gh-109564).
+- A plain connection is handed over without a task of its own: `connect_accepted_socket` is stepped by hand and a
+  whole batch is settled by one callback, which is a fifth of what an accept costs. TLS and PROXY headers take a task.
+- Out of descriptors or memory, it rests for a second, and says so once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from plait.errors import PlaitError
+from plait.net.endpoints import Endpoint
+
+BATCH = 64
+"""Connections accepted at one wake: enough to empty a burst, few enough to let others run."""
+
+EXHAUSTED_DELAY = 1.0
+"""Seconds without accepting after the system has run out of descriptors or memory."""
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that a TLS handshake may take."""
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+Log = logging.LoggerAdapter[logging.Logger]
+Factory = Callable[[Any], asyncio.BaseProtocol]
+"""Makes the protocol of a connection from the PROXY header it began with, or None."""
+
+
+class Acceptor:
+    """Accepts for one server. `has_room` is asked before each connection; `make` makes its protocol."""
+
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        endpoint: Endpoint,
+        *,
+        make: Factory,
+        context: Callable[[], ssl.SSLContext | None],
+        has_room: Callable[[], bool],
+        log: Log,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sockets = sockets
+        self._proxy = endpoint.proxy
+        self._context = context
+        self._make = make
+        self._make_plain = partial(make, None)
+        self._has_room = has_room
+        self._log = log
+        self._is_plain = not endpoint.proxy and endpoint.scheme != "tls" and context() is None
+        # libuv makes an accepted socket non-blocking and switches Nagle off; asyncio's own loop does neither.
+        self._is_uvloop = type(self._loop).__module__.startswith("uvloop")
+        self._nodelay = endpoint.nodelay
+        self._resting: asyncio.TimerHandle | None = None
+        self._stepped = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._settled: asyncio.Future[None] | None = None
+        self.is_on = False
+        self.accepted = 0
+        self.failed = 0
+
+    @property
+    def adopting(self) -> int:
+        """How many connections were accepted, and are not yet the loop's."""
+        return self._stepped + len(self._tasks)
+
+    def on(self) -> None:
+        """Accept, unless it does already, or rests."""
+        if not self.is_on and self._resting is None:
+            self.is_on = True
+            for sock in self._sockets:
+                self._loop.add_reader(sock, self._accept, sock)
+
+    def off(self) -> None:
+        """Accept no more; what was accepted goes on."""
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        self._pause()
+
+    def sweep(self, most: int) -> bool:
+        """Accept what is in the queues now, if there is room; whether they were emptied."""
+        emptied = [self._accept(sock, most) for sock in self._sockets]
+        return all(emptied)
+
+    async def settled(self) -> None:
+        """Until every connection that was accepted is the loop's, or has failed."""
+        while self.adopting:
+            self._settled = self._loop.create_future()
+            await self._settled
+
+    async def abandon(self) -> None:
+        """Cut the handshakes that are under way."""
+        for task in self._tasks:
+            task.cancel()
+        await self.settled()
+
+    def _pause(self) -> None:
+        if self.is_on:
+            self.is_on = False
+            for sock in self._sockets:
+                self._loop.remove_reader(sock)
+
+    # -- one batch ---------------------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket, most: int = BATCH) -> bool:
+        """Accept a batch; whether the queue is empty now."""
+        family, kind, proto = listener.family, listener.type, listener.proto  # each read of these makes an enum
+        accept, is_empty = listener._accept, False  # type: ignore[attr-defined]  # accept() would read them again
+        steps: list[tuple[Coroutine[Any, Any, Any], Any, socket.socket]] = []
+        for _ in range(most):
+            if not self._has_room():
+                self._pause()
+                break
+            try:
+                fd, _address = accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                is_empty = True
+                break
+            except OSError as error:
+                self._cannot_accept(error)
+                break
+            self.accepted += 1
+            self._take(socket.socket(family, kind, proto, fd), steps)
+        if steps:
+            self._loop.call_soon(self._settle, steps)
+        return is_empty
+
+    def _take(self, conn: socket.socket, steps: list[tuple[Coroutine[Any, Any, Any], Any, socket.socket]]) -> None:
+        if not self._is_uvloop:
+            conn.setblocking(False)
+        if conn.family != socket.AF_UNIX and self._nodelay != self._is_uvloop:
+            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
+        if not self._is_plain:
+            task = self._loop.create_task(self._adopt(conn))
+            self._tasks.add(task)
+            task.add_done_callback(self._adopted)
+            return
+        coro = self._loop.connect_accepted_socket(self._make_plain, conn)
+        try:
+            waiter = coro.send(None)
+        except Exception as error:
+            self._lose(conn, error)
+        else:
+            self._stepped += 1
+            steps.append((coro, waiter, conn))
+
+    def _settle(self, steps: list[tuple[Coroutine[Any, Any, Any], Any, socket.socket]]) -> None:
+        """The loop has called connection_made of them all by now."""
+        for coro, waiter, conn in steps:
+            waiter._asyncio_future_blocking = False
+            if waiter.done():
+                self._finish(coro, conn, waiter)
+            else:
+                waiter.add_done_callback(partial(self._finish, coro, conn))
+
+    def _finish(self, coro: Coroutine[Any, Any, Any], conn: socket.socket, _waiter: Any) -> None:
+        self._stepped -= 1
+        try:
+            coro.send(None)
+        except StopIteration:
+            pass
+        except Exception as error:
+            self._lose(conn, error)
+        self._one_settled()
+
+    async def _adopt(self, conn: socket.socket) -> None:
+        """The PROXY header, and the TLS handshake."""
+        from plait.net.proxy import read_header
+
+        try:
+            header = await read_header(conn, self._proxy) if self._proxy else None
+            context = self._context()
+            await self._loop.connect_accepted_socket(
+                partial(self._make, header),
+                conn,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
+            )
+        except asyncio.CancelledError:
+            conn.close()
+            raise
+        except Exception as error:
+            self._lose(conn, error)
+
+    def _adopted(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._one_settled()
+
+    def _one_settled(self) -> None:
+        if not self.adopting and self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+
+    # -- what goes wrong ---------------------------------------------------------------------------------------------
+
+    def _lose(self, conn: socket.socket, error: Exception) -> None:
+        conn.close()
+        self.failed += 1
+        if isinstance(error, (OSError, PlaitError)):
+            self._log.info("a connection did not come about: %s", str(error) or type(error).__name__)
+        else:
+            self._log.error("the protocol factory failed; the connection is closed", exc_info=error)
+
+    def _cannot_accept(self, error: OSError) -> None:
+        if self._resting is None:
+            cure = "; the kernel queues until then" if error.errno in _EXHAUSTED else ""
+            self._log.error("cannot accept: %s; trying again in %g s%s", error, EXHAUSTED_DELAY, cure)
+            self._pause()
+            self._resting = self._loop.call_later(EXHAUSTED_DELAY, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        if self._has_room():
+            self.on()
