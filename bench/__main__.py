@@ -52,7 +52,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Plait beside its peers.")
     parser.add_argument("--only", action="append", choices=FAMILIES, help="this family of rows; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs, some two minutes for all")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs, less than two minutes for all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was measured to FILE")
     parser.add_argument("--strict", action="store_true", help="end with exit code 1 if a bar was missed")
     return parser.parse_args()

@@ -10,11 +10,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Self
 
 from bench.measure import cpu_clock
-from bench.setting import Setting, on_core
+from bench.setting import Setting, environment, on_core
 
 ADDRESS = "127.0.0.1"
 START_TIMEOUT = 20.0
@@ -34,7 +35,7 @@ class Process:
 
     def __init__(self, command: Sequence[str | Path], core: int, *, env: dict[str, str] | None = None, **pipes: object):
         self._command = [str(part) for part in command]
-        self._start = {"preexec_fn": on_core(core), "env": {**os.environ, **(env or {})}, **pipes}
+        self._start = {"preexec_fn": on_core(core), "env": environment(**(env or {})), **pipes}
 
     def __enter__(self) -> Self:
         self.begun = time.perf_counter()
@@ -73,7 +74,7 @@ class Server(Process):
         while not self._answers():
             if self.child.poll() is not None:
                 code, words = self.child.returncode, self._last_words()
-                raise RuntimeError(f"{' '.join(self._command)} ended with {code} before it served: {words}")
+                raise RuntimeError(f"{' '.join(self._command)} ended with {code} before it served:\n{words}")
             if time.perf_counter() - self.begun > START_TIMEOUT:
                 raise TimeoutError(f"{' '.join(self._command)} did not serve within {START_TIMEOUT:g} s")
             time.sleep(0.0005)
@@ -81,8 +82,7 @@ class Server(Process):
 
     def _last_words(self) -> str:
         self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return self._said.read().decode(errors="replace").strip() or "it said nothing"
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
@@ -107,30 +107,39 @@ class Window:
     """Of its core, what the generator used; spinning does not count."""
 
 
+class Place(Enum):
+    """Where the generator runs, and whether it sleeps while it waits."""
+
+    APART = "sleep"
+    """On a core of its own, as clients do that are no part of the server's machine."""
+    TOGETHER = "sleep together"
+    """On the server's core: it has sent all it can whenever the server runs."""
+    SPINNING = "spin"
+    """On a core of its own and never asleep, for the peak."""
+
+
 class Load(Process):
     """The generator, connected to one server."""
 
     def __init__(self, setting: Setting, server: Server, mode: str, connections: int, size: int) -> None:
         command = [*setting.load, mode, str(server.port), str(connections), str(size)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        super().__init__(command, setting.server_core, **pipes)  # type: ignore[arg-type]
+        super().__init__(command, setting.load_core, **pipes)  # type: ignore[arg-type]
         self._server = server
-        self._cores = {"sleep": setting.server_core, "spin": setting.load_core}
+        self._setting = setting
 
     def ready(self) -> None:
         """Connected."""
         if self._answer() != "ready":
             raise RuntimeError("the load generator could not connect")
 
-    def window(self, seconds: float, wait: str = "sleep") -> Window:
-        """Load for so long; the server has finished all of it, closing of connections included.
-
-        With wait="sleep" the generator shares the server's core, with "spin" it has one of its own.
-        """
-        os.sched_setaffinity(self.child.pid, {self._cores[wait]})
+    def window(self, seconds: float, place: Place = Place.APART) -> Window:
+        """Load for so long; the server has finished all of it, closing of connections included."""
+        core = self._setting.server_core if place is Place.TOGETHER else self._setting.load_core
+        os.sched_setaffinity(self.child.pid, {core})
         before = self._server.cpu()
         assert self.child.stdin is not None
-        self.child.stdin.write(f"{seconds * 1000:.0f} {wait}\n")
+        self.child.stdin.write(f"{seconds * 1000:.0f} {place.value}\n")
         self.child.stdin.flush()
         requests, elapsed, used, errors = (float(word) for word in self._answer().split())
         time.sleep(0.01)

@@ -91,6 +91,11 @@ class Setting:
             return [sys.executable, str(HERE / "load.py")]
 
 
+def environment(**more: str) -> dict[str, str]:
+    """For every child: ours, but for Python's own variables, which could keep it from caching bytecode, for one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | more
+
+
 def on_core(core: int) -> Callable[[], None]:
     """For a child, before it runs: stay on one core."""
     return lambda: os.sched_setaffinity(0, {core})

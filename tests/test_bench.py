@@ -91,10 +91,19 @@ def test_a_server_that_does_not_come_up_is_said_and_ended() -> None:
     here = setting.Setting(quick=True)
     program = [sys.executable, "-c", "import sys; sys.stderr.write('no such port\\n'); sys.exit(3)"]
     with (
-        pytest.raises(RuntimeError, match="ended with 3 before it served: no such port"),
+        pytest.raises(RuntimeError, match="ended with 3 before it served:\nno such port"),
         processes.Server(program, here, processes.free_port()),
     ):
         pass
+
+
+def test_children_do_not_inherit_what_python_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a bytecode cache, say, a checkout would compile itself at every start, and its peers would not."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("ECHO_PORT", "1")
+    inherited = setting.environment(ECHO_LISTEN="2")
+    assert "PYTHONDONTWRITEBYTECODE" not in inherited
+    assert (inherited["ECHO_PORT"], inherited["ECHO_LISTEN"]) == ("1", "2")
 
 
 def test_a_row_without_a_measurement_says_why() -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.measure import Row, at_most, in_turns, interval, ratios
-from bench.setting import Setting, on_core
+from bench.setting import Setting, environment, on_core
 
 
 def measure(setting: Setting) -> Iterator[Row]:
@@ -34,7 +34,8 @@ def measure(setting: Setting) -> Iterator[Row]:
 def _run(setting: Setting, command: list[str | Path]) -> float:
     """CPU seconds of one run."""
     before = _used()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=30, preexec_fn=on_core(setting.server_core))
+    how = {"env": environment(), "preexec_fn": on_core(setting.server_core), "timeout": 30}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **how)  # type: ignore[call-overload]
     return _used() - before
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.setting import HERE, Setting, on_core
+from bench.setting import HERE, Setting, environment, on_core
 
 TIMEOUT = 120.0
 
@@ -21,6 +21,7 @@ def run(setting: Setting, what: str, library: str, shape: str, count: int, *, py
         text=True,
         timeout=TIMEOUT,
         check=False,
+        env=environment(),
         preexec_fn=on_core(setting.load_core),
     )
     if done.returncode:

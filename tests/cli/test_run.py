@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
 from pathlib import Path
 
 import pytest
-from running import PLAIT, Running, plait
+from running import PLAIT, Running, plait, until
 
 APP = '''
 import asyncio, sys, threading, warnings, logging
@@ -173,8 +174,6 @@ def test_usr1_reopens_the_log_file(cwd: Path) -> None:
 
 
 def _wait_for(file: Path, text: str) -> None:
-    from running import until
-
     until(lambda: file.exists() and text in file.read_text(), f"{text!r} in {file.name}")
 
 
@@ -231,6 +230,17 @@ def test_nobody_reading_stderr_harms_nothing(cwd: Path) -> None:
         "time.sleep(0.5)\np.send_signal(signal.SIGTERM)\nsys.exit(p.wait(20))\n"
     )
     with Running(*PLAIT, "run", "demo.py", cwd=cwd, program=(sys.executable, "-c", code)) as app:
+        assert app.wait() == 0
+
+
+def test_with_its_standard_streams_closed(cwd: Path) -> None:
+    """No log line goes to a socket that was given the number of a closed stderr."""
+    command = 'exec "$@" 0<&- 1>&- 2>&-'
+    with Running(*PLAIT, "run", "--log-file", "log", "demo.py", cwd=cwd, program=("sh", "-c", command, "sh")) as app:
+        _wait_for(cwd / "log", "ready in")
+        streams = [os.readlink(f"/proc/{app.pid}/fd/{fd}") for fd in range(3)]
+        assert streams == ["/dev/null"] * 3
+        app.send(signal.SIGTERM)
         assert app.wait() == 0
 
 

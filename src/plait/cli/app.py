@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -46,6 +45,8 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
             near = get_close_matches(args[0], COMMANDS, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"to run a target: plait run {args[0]}"
             ctx.fail(f"no command {args[0]!r}; {hint}")
@@ -69,6 +70,7 @@ def plait() -> None:
 
 def invoke(argv: Sequence[str] | None = None) -> int:
     """Run the command line, or `argv`; the exit code."""
+    _open_standard_streams()
     try:
         code = plait.main(args=argv, prog_name="plait", standalone_mode=False)
         sys.stdout.flush()
@@ -83,6 +85,17 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         # Who read our output has had enough; Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+
+
+def _open_standard_streams() -> None:
+    """Where a standard stream is closed, the next socket would get its number, and log lines would go to a client."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
 def _refused(error: click.ClickException) -> int:

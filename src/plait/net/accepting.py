@@ -38,6 +38,9 @@ Log = logging.LoggerAdapter[logging.Logger]
 Factory = Callable[[Any], asyncio.BaseProtocol]
 """Makes the protocol of a connection from the PROXY header it began with, or None."""
 
+Step = tuple[Coroutine[Any, Any, Any], Any, socket.socket]
+"""A connection on its way: the coroutine that hands it over, what it waits for, and its socket."""
+
 
 class Acceptor:
     """Accepts for one server. `has_room` is asked before each connection; `make` makes its protocol."""
@@ -119,8 +122,10 @@ class Acceptor:
     def _accept(self, listener: socket.socket, most: int = BATCH) -> bool:
         """Accept a batch; whether the queue is empty now."""
         family, kind, proto = listener.family, listener.type, listener.proto  # each read of these makes an enum
-        accept, is_empty = listener._accept, False  # type: ignore[attr-defined]  # accept() would read them again
-        steps: list[tuple[Coroutine[Any, Any, Any], Any, socket.socket]] = []
+        accept = listener._accept  # type: ignore[attr-defined]  # accept() would read them again
+        sets_nodelay = family != socket.AF_UNIX and self._nodelay != self._is_uvloop
+        steps: list[Step] = []
+        is_empty = False
         for _ in range(most):
             if not self._has_room():
                 self._pause()
@@ -134,31 +139,31 @@ class Acceptor:
                 self._cannot_accept(error)
                 break
             self.accepted += 1
-            self._take(socket.socket(family, kind, proto, fd), steps)
+            conn = socket.socket(family, kind, proto, fd)
+            if not self._is_uvloop:
+                conn.setblocking(False)
+            if sets_nodelay:
+                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
+            self._take(conn, steps)
         if steps:
             self._loop.call_soon(self._settle, steps)
         return is_empty
 
-    def _take(self, conn: socket.socket, steps: list[tuple[Coroutine[Any, Any, Any], Any, socket.socket]]) -> None:
-        if not self._is_uvloop:
-            conn.setblocking(False)
-        if conn.family != socket.AF_UNIX and self._nodelay != self._is_uvloop:
-            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
-        if not self._is_plain:
+    def _take(self, conn: socket.socket, steps: list[Step]) -> None:
+        """Begin to hand a connection to the loop."""
+        if self._is_plain:
+            coro = self._loop.connect_accepted_socket(self._make_plain, conn)
+            try:
+                steps.append((coro, coro.send(None), conn))
+                self._stepped += 1
+            except Exception as error:
+                self._lose(conn, error)
+        else:
             task = self._loop.create_task(self._adopt(conn))
             self._tasks.add(task)
             task.add_done_callback(self._adopted)
-            return
-        coro = self._loop.connect_accepted_socket(self._make_plain, conn)
-        try:
-            waiter = coro.send(None)
-        except Exception as error:
-            self._lose(conn, error)
-        else:
-            self._stepped += 1
-            steps.append((coro, waiter, conn))
 
-    def _settle(self, steps: list[tuple[Coroutine[Any, Any, Any], Any, socket.socket]]) -> None:
+    def _settle(self, steps: list[Step]) -> None:
         """The loop has called connection_made of them all by now."""
         for coro, waiter, conn in steps:
             waiter._asyncio_future_blocking = False

@@ -65,7 +65,7 @@ class Serving:
             lease.endpoint,
             make=self._make_stream if is_handler else self._make_protocol,
             context=context,
-            has_room=self._has_room,
+            has_room=self._has_room if most is not None else _always,
             log=log,
         )
 
@@ -219,3 +219,7 @@ class Serving:
             await asyncio.wait(tasks)
         await self._emptied()
         self._lease.close()
+
+
+def _always() -> bool:
+    return True
