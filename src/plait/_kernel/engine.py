@@ -239,9 +239,10 @@ class Engine:
         """on_drain is over; one that was cut short is said."""
         if not in_time:
             log.warning(
-                "%s was still draining after %g s; what it had left was cancelled",
+                "%s was still draining after %.3g s%s; what it had left was cancelled",
                 record.subject,
                 self.drain_timeout(record),
+                self.why_cut(record, record.policy.drain_timeout),
             )
         if record.shape.group:
             for operation in tuple(self.operations):
@@ -277,6 +278,12 @@ class Engine:
     def drain_timeout(self, record: Record) -> float:
         """Seconds, cut where the application's own time is short."""
         return record.policy.drain_timeout * self.shrink.get(record, 1.0)
+
+    def why_cut(self, record: Record, timeout: float) -> str:
+        """For messages: why a deadline was shorter than its policy says."""
+        if record not in self.shrink:
+            return ""
+        return f" (cut from {timeout:g} s, for the application has {self.shutdown_timeout:g} s to stop)"
 
     def stop_timeout(self, record: Record) -> float:
         """Seconds, cut where the application's own time is short."""

@@ -65,6 +65,7 @@ class Owner(Protocol):
     def stuck(self, record: Record, what: str) -> None: ...
     def drain_timeout(self, record: Record) -> float: ...
     def stop_timeout(self, record: Record) -> float: ...
+    def why_cut(self, record: Record, timeout: float) -> str: ...
 
 
 def grace(stop_timeout: float) -> float:
@@ -315,7 +316,8 @@ class Incarnation(Life):
             self._fault(CancelledError())  # before the task's first step, so that no step of its own could tell
             self._over(False)
         elif self._phase is _START:
-            self._note(StartTimeout(self._late_text("was not ready after", "start_timeout")))
+            timeout = f"{self._record.policy.start_timeout:g} s"
+            self._note(StartTimeout(self._late_text("was not ready after", timeout, "start_timeout")))
             self.finish()
         elif self._phase is _DRAIN:
             if self._draining is not None and not self._draining.done():
@@ -328,7 +330,9 @@ class Incarnation(Life):
     def _overdue_end(self) -> None:
         self._late += 1
         if self._late == 1:
-            self._note(StopTimeout(self._late_text("did not stop within", "stop_timeout")))
+            cut = self._owner.why_cut(self._record, self._record.policy.stop_timeout)
+            timeout = f"{self._owner.stop_timeout(self._record):.3g} s{cut}"
+            self._note(StopTimeout(self._late_text("did not stop within", timeout, "stop_timeout")))
         if self._late < 3:
             self._cancel()
             self._arm(grace(self._owner.stop_timeout(self._record)) / 2)
@@ -337,13 +341,9 @@ class Incarnation(Life):
             self._owner.stuck(self._record, f"its task at {where(self._task)}")
             self._owner.ended(self._record, self._errors or [], returned=False)
 
-    def _late_text(self, what: str, field: str) -> str:
-        timeout = getattr(self._record.policy, field)
-        if field == "stop_timeout":
-            timeout = self._owner.stop_timeout(self._record)
-        return (
-            f"{self._record.subject} {what} {timeout:g} s, it is at {where(self._task)}; raise {field} or see its log"
-        )
+    def _late_text(self, what: str, timeout: str, field: str) -> str:
+        place = where(self._task)
+        return f"{self._record.subject} {what} {timeout}, it is at {place}; raise {field} or see its log"
 
     def _cancel(self) -> None:
         if self._task is not None:
