@@ -39,22 +39,21 @@ class _Repeating(Service):
 
     policy: ClassVar[Policy] = Policy(placement="one")
 
-    _call: Call
-    _waiting: asyncio.Future[None] | None = None
+    __waiting: asyncio.Future[None] | None = None
 
     async def on_drain(self) -> None:
         """Wait no longer; a call that is at work may finish."""
-        if self._waiting is not None:
-            _wake(self._waiting)
+        if self.__waiting is not None:
+            _wake(self.__waiting)
 
-    async def _sleep(self, delay: float) -> bool:
+    async def _timer_sleep(self, delay: float) -> bool:
         """Wait `delay` seconds; whether to go on, which ends with a requested stop."""
         stopping = self.stopping
         if stopping or delay <= 0:
             await asyncio.sleep(0)  # even a timer that is always late lets others run
             return not stopping
         engine = self._engine()
-        self._waiting = waiting = engine.loop.create_future()
+        self.__waiting = waiting = engine.loop.create_future()
         deadline = engine.deadlines.after(delay, partial(_wake, waiting))
         try:
             await waiting
@@ -62,8 +61,8 @@ class _Repeating(Service):
             engine.deadlines.cancel(deadline)
         return not stopping
 
-    async def _call_once(self) -> None:
-        result = self._call()
+    async def _timer_call(self, call: Call) -> None:
+        result = call()
         if inspect.isawaitable(result):
             await result
 
@@ -84,22 +83,16 @@ class Timer(_Repeating):
             raise ValueError(f"a timer's period is {every!r}; it takes a finite number of seconds above zero")
         self.every = float(every)
         self.at_start = at_start
-        self._call = _checked(call)
-        self._missed = _checked_missed(missed)
+        self.__call = _checked(call)
+        self.__missed = _checked_missed(missed)
 
     async def run(self) -> None:
         """Call, period after period, until told to stop."""
         loop = asyncio.get_running_loop()
         start, tick = loop.time(), 0 if self.at_start else 1
-        while await self._sleep(start + tick * self.every - loop.time()):
-            await self._call_once()
-            tick = self._next_tick(tick, (loop.time() - start) / self.every)
-
-    def _next_tick(self, tick: int, now: float) -> int:
-        """The tick to call next, where `tick` was called and `now` is the present, in periods."""
-        if self._missed == "all" or now < tick + 1:
-            return tick + 1
-        return math.floor(now) + (self._missed == "skip")
+        while await self._timer_sleep(start + tick * self.every - loop.time()):
+            await self._timer_call(self.__call)
+            tick = next_tick(tick, (loop.time() - start) / self.every, self.__missed)
 
 
 class Cron(_Repeating):
@@ -114,7 +107,7 @@ class Cron(_Repeating):
     def __init__(self, expression: str, call: Call, *, tz: str | tzinfo | None = None) -> None:
         self.expression = expression
         self.tz = _zone(tz)
-        self._call = _checked(call)
+        self.__call = _checked(call)
         if next(self.times(datetime.now(self.tz)), None) is None:  # an error here, not at the start
             raise ValueError(f"the cron expression {expression!r} names a time that never comes")
 
@@ -131,18 +124,25 @@ class Cron(_Repeating):
     async def run(self) -> None:
         """Call, time after time, until told to stop."""
         last = time.time()  # seconds since the epoch: differences of local times are wrong across a DST change
-        while due := self._next_after(last):
+        while due := self.__next_after(last):
             while (left := due - time.time()) > 0:
-                if not await self._sleep(min(left, CLOCK_PERIOD)):
+                if not await self._timer_sleep(min(left, CLOCK_PERIOD)):
                     return
-            if not await self._sleep(0):
+            if not await self._timer_sleep(0):
                 return
-            await self._call_once()
+            await self._timer_call(self.__call)
             last = max(due, time.time())
 
-    def _next_after(self, last: float) -> float | None:
+    def __next_after(self, last: float) -> float | None:
         due = next(self.times(datetime.fromtimestamp(last, self.tz)), None)
         return due.timestamp() if due is not None else None
+
+
+def next_tick(tick: int, now: float, missed: Missed) -> int:
+    """The tick to call next, where `tick` was called and `now` is the present, in periods."""
+    if missed == "all" or now < tick + 1:
+        return tick + 1
+    return math.floor(now) + (missed == "skip")
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:

@@ -1,7 +1,5 @@
 """Options: declaring them, merging their sources, and saying what is wrong with them."""
 
-
-
 import enum
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Options as text: units, env files, the help, the table, starting files; what is written is read back."""
 
-
-
 import enum
 import json
 import math
