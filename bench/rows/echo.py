@@ -24,7 +24,7 @@ def _contests(text: str, twisted: float) -> list[Contest]:
     return [
         Contest(echo + "protocol vs raw uvloop", "Plait", "raw uvloop", at_least(0.95)),
         Contest(echo + "protocol vs Twisted", "Plait", "Twisted", at_least(twisted)),
-        Contest(echo + "raw uvloop vs Twisted (as far as Python gets)", "raw uvloop", "Twisted"),
+        Contest(echo + "raw uvloop vs Twisted (the limit)", "raw uvloop", "Twisted"),
         Contest(echo + "protocol vs C epoll (the limit)", "Plait", "C epoll"),
         Contest(echo + "coroutine handler vs Twisted", "Plait, coroutine handler", "Twisted", at_least(1.3)),
     ]

@@ -21,6 +21,9 @@ from plait.net.counting import count
 from plait.net.sockets import Lease
 from plait.net.streams import GRACE, Stream
 
+LIMIT_RECHECK_PERIOD = 1.0
+"""Seconds between two looks, while a server of protocols is full, for connections that were handed on and are gone."""
+
 TURNS_TO_READ = 3
 """Turns of the loop in which it reads what the sockets held when the drain began."""
 
@@ -57,6 +60,8 @@ class Serving:
         self._connections: dict[int, _Connection] = {}
         self._empty: asyncio.Future[None] | None = None
         self._is_draining = False
+        self._is_handler = is_handler
+        self._recheck: asyncio.TimerHandle | None = None
         self.classes: dict[type, type] = {}
         self.failed = 0
         self.cut = 0
@@ -78,7 +83,15 @@ class Serving:
         if self._most is None or self.open < self._most:
             return True
         self._follow_switched()
-        return self.open < self._most
+        if self.open < self._most:
+            return True
+        if not self._is_handler and self._recheck is None:
+            self._recheck = self._loop.call_later(LIMIT_RECHECK_PERIOD, self._look_again)
+        return False
+
+    def _look_again(self) -> None:
+        self._recheck = None
+        self._go_on()
 
     # -- what a connection tells -------------------------------------------------------------------------------------
 
@@ -138,19 +151,14 @@ class Serving:
         """A protocol that gave its transport to another (set_protocol) hears no more of it: listen to that one."""
         for key, connection in tuple(self._connections.items()):
             now = connection.transport.get_protocol()
+            if now is connection.protocol or isinstance(connection.protocol, Stream):
+                continue
             if connection.transport.is_closing():
-                if now is not connection.protocol:
-                    self._connections.pop(key)
-            elif (
-                now is not connection.protocol
-                and isinstance(now, asyncio.BaseProtocol)
-                and id(now) not in self._connections
-            ):
-                counted = count(now, self, None)
-                if counted is now:
-                    del self._connections[key]
-                    self._connections[id(now)] = _Connection(now, connection.transport, connection.since)
-                    connection.transport.set_protocol(now)
+                del self._connections[key]
+            elif count(now, self, None) is now:  # else a relay would have to be put in front of a running protocol
+                del self._connections[key]
+                self._connections[id(now)] = _Connection(now, connection.transport, connection.since)
+                connection.transport.set_protocol(now)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -211,14 +219,21 @@ class Serving:
             self._log.warning("%d connections were still open, and have been cut", self.cut)
         await self.acceptor.abandon()
         tasks = [task for c in self._connections.values() if (task := getattr(c.protocol, "task", None)) is not None]
-        for connection in tuple(self._connections.values()):
+        for key, connection in tuple(self._connections.items()):
             connection.transport.abort()
+            if (
+                not isinstance(connection.protocol, Stream)
+                and connection.transport.get_protocol() is not connection.protocol
+            ):
+                del self._connections[key]  # nobody would tell of its end
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         await self._emptied()
         self._lease.close()
+        if self._recheck is not None:
+            self._recheck.cancel()
 
 
 def _always() -> bool:
