@@ -185,7 +185,7 @@ class Client(Service):
 
     def __protocol(self, link: _Link) -> Any:
         if self.__serve is None or self.__is_session:
-            return _Stream(link)
+            return _Stream(link, is_session=self.__is_session)
         return count(self.__serve(), link, None)
 
     async def __stay(self, protocol: Any, transport: Any, link: _Link) -> None:
@@ -231,10 +231,15 @@ class _Link:
 class _Stream(asyncio.StreamReaderProtocol):
     """The protocol behind a reader and a writer, which tells when the connection is lost."""
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: _Link, *, is_session: bool) -> None:
+        self._is_session = is_session
         self.reader = asyncio.StreamReader(loop=link.lost.get_loop())
         super().__init__(self.reader, loop=link.lost.get_loop())
         self._link = link
+
+    def eof_received(self) -> bool:
+        """The server sends no more. A session sees that for itself; for any other it is the end."""
+        return bool(super().eof_received()) and self._is_session
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

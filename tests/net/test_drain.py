@@ -1,0 +1,230 @@
+"""Drain: what has been sent is answered, nobody is lost between generations, and nothing holds up the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from plait import Application
+from plait.net import Server
+from plait.net.sockets import Registry
+from test_server import Echo, close, connect, echo, running
+
+SWITCHES = 25
+
+
+async def test_an_idle_connection_does_not_hold_up_the_stop() -> None:
+    """A handler that loops on read sees the end of its stream."""
+    async with running(echo, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    assert server.stats.cut == 0
+    assert await reader.read() == b""
+    await close(writer)
+
+
+async def test_all_that_was_sent_is_read_though_the_handler_is_slow_and_reading_is_paused() -> None:
+    """What lies in the reader's buffer and what lies in the kernel's: the last line is answered, then comes the end."""
+    lines = 3_000
+    seen: list[bytes] = []
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for line in reader:
+            seen.append(line)
+            if len(seen) % 100 == 0:
+                await asyncio.sleep(0.001)
+
+    async with running(slow, drain_timeout=30) as server:
+        _, writer = await connect(server)
+        writer.write(b"".join(b"%d %s\n" % (number, b"x" * 100) for number in range(lines)))
+        await writer.drain()
+        while not seen:
+            await asyncio.sleep(0)
+    assert len(seen) == lines
+    await close(writer)
+
+
+async def test_a_request_that_comes_in_pieces_across_the_drain_is_answered() -> None:
+    """It began before, and ends after."""
+    async with running(echo, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        writer.write(b"first\n")
+        assert await reader.readline() == b"first\n"
+        writer.write(b"sec")
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0.1)
+        writer.write(b"ond\n")
+        assert await reader.read() == b"second\n"
+        await stopping
+    await close(writer)
+
+
+async def test_a_fresh_connection_is_given_a_moment_to_speak() -> None:
+    """It was accepted before the drain, and sends its request a little later."""
+    async with running(echo, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        while server.stats.open == 0:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0.05)
+        writer.write(b"late\n")
+        assert await reader.read() == b"late\n"
+        await stopping
+    await close(writer)
+
+
+async def test_what_will_not_end_is_cut_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    """At drain_timeout; the application stops cleanly all the same."""
+
+    async def stubborn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"here\n")
+        await asyncio.sleep(60)
+
+    async with running(stubborn, drain_timeout=0.1) as server:
+        reader, writer = await connect(server)
+        assert await reader.readline() == b"here\n"
+    assert server.stats.cut == 1
+    assert "1 connections were still open, and have been cut" in caplog.text
+    await close(writer)
+
+
+async def test_a_protocols_drain_is_called_once_and_it_ends_when_it_likes() -> None:
+    """Later than the call, and before the deadline."""
+    drained: list[asyncio.Transport] = []
+
+    class Polite(Echo):
+        def drain(self) -> None:
+            drained.append(self.transport)
+            asyncio.get_running_loop().call_later(0.05, self.transport.close)
+
+    async with running(Polite, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+    assert len(drained) == 1
+    assert server.stats.cut == 0
+    await close(writer)
+
+
+async def test_a_protocol_without_drain_has_until_the_deadline() -> None:
+    """Nobody can know when it is done."""
+
+    class Plain(asyncio.Protocol):
+        pass
+
+    async with running(Plain, drain_timeout=0.1) as server:
+        _, writer = await connect(server)
+        while server.stats.open == 0:
+            await asyncio.sleep(0)
+    assert server.stats.cut == 1
+    await close(writer)
+
+
+async def test_those_who_queue_for_a_place_are_served_before_the_end() -> None:
+    """They had connected, and sent their request."""
+    async with running(echo, max_connections=1, drain_timeout=30) as server:
+        clients = [await connect(server) for _ in range(4)]
+        for number, (_, writer) in enumerate(clients):
+            writer.write(b"%d\n" % number)
+        assert await clients[0][0].readline() == b"0\n"
+        assert server.stats.accepted == 1
+    for number, (reader, writer) in enumerate(clients):
+        assert await reader.read() == (b"" if number == 0 else b"%d\n" % number)
+        await close(writer)
+
+
+async def test_who_comes_during_the_last_drain_is_refused_at_once() -> None:
+    """Instead of hanging in a queue that nobody empties."""
+    let_go = asyncio.Event()
+
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"here\n")
+        await let_go.wait()
+
+    async with running(busy, drain_timeout=30) as server:
+        endpoint = server.endpoints[0]
+        reader, writer = await connect(server)
+        assert await reader.readline() == b"here\n"
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(endpoint.host, endpoint.port)
+        let_go.set()
+        await stopping
+    await close(writer)
+
+
+class Client:
+    """Asks again and again, in one of three ways. A request is lost if it was sent before the end was seen."""
+
+    def __init__(self, way: str, port: int) -> None:
+        self.way = way
+        self.port = port
+        self.answered = 0
+        self.lost: list[str] = []
+        self.enough = False
+
+    async def run(self) -> None:
+        """Until there is enough."""
+        while not self.enough:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError as error:
+                self.lost.append(repr(error))
+                continue
+            if self.way == "slow":
+                await asyncio.sleep(0.003)
+            try:
+                await self.session(reader, writer)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                self.lost.append(repr(error))
+            await close(writer)
+
+    async def session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        while not self.enough and not reader.at_eof():
+            request = b"%d\n" % self.answered
+            writer.write(request)
+            answer = await reader.readline()
+            if answer != request:
+                self.lost.append(f"{request!r}: {answer!r}")
+                return
+            self.answered += 1
+            if self.way != "keep-alive":
+                return
+            await asyncio.sleep(0)  # the end may have come with the answer
+
+
+async def test_no_request_is_lost_when_generations_switch_under_load() -> None:
+    """A new connection a request, slow senders, and keep-alive, all at once, over two dozen switches."""
+    registry = Registry()
+
+    async def start(generation: int) -> tuple[Application, Any]:
+        app = Application(f"generation{generation}")
+        app.provide(Registry, registry)
+        server = app.add(Server("tcp://127.0.0.1:0", echo), name="server", drain_timeout=30)
+        await app.start()
+        return app, server
+
+    old, server = await start(0)
+    port = server.endpoints[0].port
+    clients = [Client(way, port) for way in ("new", "new", "slow", "slow", "keep-alive", "keep-alive", "keep-alive")]
+    running_clients = [asyncio.create_task(client.run()) for client in clients]
+    for generation in range(1, SWITCHES + 1):
+        new, server = await start(generation)
+        await old.stop()
+        assert server.endpoints[0].port == port
+        old = new
+        await asyncio.sleep(0.02)
+    for client in clients:
+        client.enough = True
+    await asyncio.gather(*running_clients)
+    await old.stop()
+    assert [client.lost for client in clients if client.lost] == []
+    assert all(client.answered > SWITCHES for client in clients)
