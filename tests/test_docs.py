@@ -15,6 +15,7 @@ from plait._kernel.states import TRANSITIONS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = [ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/net.md"]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
@@ -34,10 +35,10 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize(
     ("page", "number"),
-    [(page, number) for page in [PAGES[0], ROOT / "docs/tutorial.md"] for number in range(len(blocks(page)))],
+    [(page, number) for page in PROGRAMS for number in range(len(blocks(page)))],
     ids=lambda value: value.name if isinstance(value, Path) else str(value),
 )
-def test_every_program_of_the_readme_and_the_tutorial_runs(page: Path, number: int, tmp_path: Path) -> None:
+def test_every_program_of_these_pages_runs(page: Path, number: int, tmp_path: Path) -> None:
     """Those with a make_app are checked as `plait check` does; a test in them is run."""
     source = blocks(page)[number]
     (tmp_path / "program.py").write_text(source)
