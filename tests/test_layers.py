@@ -14,7 +14,7 @@ import plait
 ROOT = Path(plait.__file__).parent
 
 LAYERS = [
-    {"errors", "options"},
+    {"_lazy", "errors", "options"},
     {"_kernel"},
     {"plugins", "timers"},
     {"net", "observe"},

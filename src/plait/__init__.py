@@ -6,7 +6,9 @@ application pays only for what it uses. Servers and clients are in `plait.net`, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from plait._lazy import importer
 
 if TYPE_CHECKING:
     from plait._kernel import events as events
@@ -47,22 +49,12 @@ _HOMES = {
     "Snapshot": "plait._kernel.snapshot",
     "State": "plait._kernel.states",
     "Timer": "plait.timers",
-    "events": "plait._kernel",
+    "events": "plait._kernel.events",
     "service": "plait._kernel.generator",
 }
 
 __all__ = [*_HOMES, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'plait' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = import_module(f"{home}.{name}") if name == "events" else getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = importer(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,9 @@ the guide.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from plait._lazy import importer
 
 if TYPE_CHECKING:
     from plait.options.declare import Options as Options
@@ -68,13 +70,4 @@ _HOMES = {
 """Imported on use: a Timer takes a Duration, and shall not cost its user msgspec."""
 
 __all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'plait.options' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(home), name)
-    return value
+__getattr__ = importer(__name__, _HOMES)
