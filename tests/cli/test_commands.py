@@ -183,3 +183,22 @@ def test_a_reader_that_has_had_enough(cwd: Path) -> None:
     assert process.stderr.read() == ""
     assert process.wait(20) == 1
     process.stderr.close()
+
+
+@pytest.mark.parametrize("words", [["--format", "json"], ["--format=json"]])
+def test_format_may_stand_behind_the_target_too(cwd: Path, words: list[str]) -> None:
+    """Where it is typed by habit; the application's own options are given beside it."""
+    before = plait("options", "--format", "json", "demo.py", cwd=cwd)
+    after = plait("options", "demo.py", *words, cwd=cwd)
+    assert after.returncode == 0
+    assert after.stdout == before.stdout
+    (cwd / "own.py").write_text(
+        "from plait import Application, Options, Service\n"
+        "class OwnOptions(Options):\n"
+        "    format: str = 'x'\n"
+        "def make_app(options: OwnOptions) -> Application:\n"
+        "    app = Application('own')\n"
+        "    app.add(Service())\n"
+        "    return app\n"
+    )
+    assert "--format" in plait("options", "own.py", "--format", "json", cwd=cwd).stdout
