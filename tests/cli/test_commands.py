@@ -49,7 +49,7 @@ def test_help_imports_nothing_heavy(cwd: Path, argv: list[str]) -> None:
         "import sys\nfrom plait.cli.main import main\n"
         f"sys.argv = ['plait', *{argv!r}]\ncode = main()\n"
         "print(sorted(n for n in sys.modules if n.split('.')[0] in "
-        "('asyncio', 'msgspec', 'uvloop', 'ssl', 'logging', 'json') or n.startswith(('plait._', 'plait.o'))), "
+        "('asyncio', 'msgspec', 'uvloop', 'ssl', 'logging', 'json') or n.startswith(('plait._kernel', 'plait.o'))), "
         "file=sys.stderr)\nsys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60)
