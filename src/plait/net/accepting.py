@@ -6,12 +6,13 @@ Rules:
   listening socket never loses one (asyncio's Server does, CPython gh-109564).
 - A plain connection is handed over without a task of its own: `connect_accepted_socket` is stepped by hand and a
   whole batch is settled by one callback, which is a fifth of what an accept costs. TLS and PROXY headers take a task.
-- Out of descriptors or memory, it rests for a second, and says so once.
+- Where the system cannot accept (out of descriptors, of memory), it rests for a second, and says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -27,12 +28,15 @@ BATCH = 64
 """Connections accepted at one wake: enough to empty a burst, few enough to let others run."""
 
 EXHAUSTED_DELAY = 1.0
-"""Seconds without accepting after the system has run out of descriptors or memory."""
+"""Seconds without accepting after the system could not: out of descriptors or memory, for instance."""
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a TLS handshake may take."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH)
+"""What ended the next connection in the queue, and that one alone; accept(2)."""
 
 Log = logging.LoggerAdapter[logging.Logger]
 Factory = Callable[[Any], asyncio.BaseProtocol]
@@ -43,7 +47,11 @@ Step = tuple[Coroutine[Any, Any, Any], Any, socket.socket]
 
 
 class Acceptor:
-    """Accepts for one server. `has_room` is asked before each connection; `make` makes its protocol."""
+    """Accepts for one server.
+
+    `has_room` is asked before each connection, `make` makes its protocol; `rested` is called when it may accept again,
+    and `settled` when nothing that it has accepted is on its way any more.
+    """
 
     def __init__(
         self,
@@ -53,6 +61,8 @@ class Acceptor:
         make: Factory,
         context: Callable[[], ssl.SSLContext | None],
         has_room: Callable[[], bool],
+        rested: Callable[[], None],
+        settled: Callable[[], None],
         log: Log,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -62,6 +72,8 @@ class Acceptor:
         self._make = make
         self._make_plain = partial(make, None)
         self._has_room = has_room
+        self._rested = rested
+        self._settled = settled
         self._log = log
         self._is_plain = not endpoint.proxy and endpoint.scheme != "tls" and context() is None
         # libuv makes an accepted socket non-blocking and switches Nagle off; asyncio's own loop does neither.
@@ -70,10 +82,14 @@ class Acceptor:
         self._resting: asyncio.TimerHandle | None = None
         self._stepped = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._settled: asyncio.Future[None] | None = None
         self.is_on = False
         self.accepted = 0
         self.failed = 0
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it waits for the system to be able again."""
+        return self._resting is not None
 
     @property
     def adopting(self) -> int:
@@ -94,22 +110,15 @@ class Acceptor:
             self._resting = None
         self._pause()
 
-    def sweep(self, most: int) -> bool:
-        """Accept what is in the queues now, if there is room; whether they were emptied."""
-        emptied = [self._accept(sock, most) for sock in self._sockets]
+    def sweep(self) -> bool:
+        """Accept a batch of what is in the queues now, if there is room; whether they were emptied."""
+        emptied = [self._accept(sock) for sock in self._sockets]
         return all(emptied)
 
-    async def settled(self) -> None:
-        """Until every connection that was accepted is the loop's, or has failed."""
-        while self.adopting:
-            self._settled = self._loop.create_future()
-            await self._settled
-
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """Cut the handshakes that are under way."""
         for task in self._tasks:
             task.cancel()
-        await self.settled()
 
     def _pause(self) -> None:
         if self.is_on:
@@ -119,31 +128,33 @@ class Acceptor:
 
     # -- one batch ---------------------------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket, most: int = BATCH) -> bool:
+    def _accept(self, listener: socket.socket) -> bool:
         """Accept a batch; whether the queue is empty now."""
         family, kind, proto = listener.family, listener.type, listener.proto  # each read of these makes an enum
         accept = listener._accept  # type: ignore[attr-defined]  # accept() would read them again
-        sets_nodelay = family != socket.AF_UNIX and self._nodelay != self._is_uvloop
+        sets_nodelay = family != socket.AF_UNIX and self._nodelay and not self._is_uvloop
         steps: list[Step] = []
         is_empty = False
-        for _ in range(most):
+        for _ in range(BATCH):
             if not self._has_room():
                 self._pause()
                 break
             try:
                 fd, _address = accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
                 is_empty = True
                 break
             except OSError as error:
+                if error.errno in _GONE:
+                    continue
                 self._cannot_accept(error)
                 break
             self.accepted += 1
             conn = socket.socket(family, kind, proto, fd)
-            if not self._is_uvloop:
+            if not (self._is_uvloop and self._is_plain):
                 conn.setblocking(False)
             if sets_nodelay:
-                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
+                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             self._take(conn, steps)
         if steps:
             self._loop.call_soon(self._settle, steps)
@@ -156,6 +167,8 @@ class Acceptor:
             try:
                 steps.append((coro, coro.send(None), conn))
                 self._stepped += 1
+            except StopIteration:
+                self._attached(conn)
             except Exception as error:
                 self._lose(conn, error)
         else:
@@ -177,10 +190,16 @@ class Acceptor:
         try:
             coro.send(None)
         except StopIteration:
-            pass
+            self._attached(conn)
         except Exception as error:
             self._lose(conn, error)
-        self._one_settled()
+        if not self._stepped:
+            self._look_whether_settled()
+
+    def _attached(self, conn: socket.socket) -> None:
+        if self._is_uvloop and not self._nodelay and conn.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):  # it may be gone already
+                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, False)
 
     async def _adopt(self, conn: socket.socket) -> None:
         """The PROXY header, and the TLS handshake."""
@@ -195,6 +214,7 @@ class Acceptor:
                 ssl=context,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
             )
+            self._attached(conn)
         except asyncio.CancelledError:
             conn.close()
             raise
@@ -203,11 +223,11 @@ class Acceptor:
 
     def _adopted(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        self._one_settled()
+        self._look_whether_settled()
 
-    def _one_settled(self) -> None:
-        if not self.adopting and self._settled is not None and not self._settled.done():
-            self._settled.set_result(None)
+    def _look_whether_settled(self) -> None:
+        if not self.adopting:
+            self._settled()
 
     # -- what goes wrong ---------------------------------------------------------------------------------------------
 
@@ -224,9 +244,8 @@ class Acceptor:
             cure = "; the kernel queues until then" if error.errno in _EXHAUSTED else ""
             self._log.error("cannot accept: %s; trying again in %g s%s", error, EXHAUSTED_DELAY, cure)
             self._pause()
-            self._resting = self._loop.call_later(EXHAUSTED_DELAY, self._rested)
+            self._resting = self._loop.call_later(EXHAUSTED_DELAY, self._rest_is_over)
 
-    def _rested(self) -> None:
+    def _rest_is_over(self) -> None:
         self._resting = None
-        if self._has_room():
-            self.on()
+        self._rested()

@@ -21,6 +21,7 @@ from plait.errors import ClientGaveUp, EndpointError
 from plait.net.counting import count, real
 from plait.net.endpoints import Endpoint
 from plait.net.server import is_coroutine_function
+from plait.net.streams import is_of_connection
 
 CLOSE_TIMEOUT = 1.0
 """Seconds in which a connection that is being closed may still send what was written."""
@@ -163,8 +164,8 @@ class Client(Service):
         try:
             await self.__stay(protocol, transport, link)
         finally:
+            transport.close()  # first: a writer that nobody holds any more warns if it is open
             self.__connection = None
-            transport.close()
             await asyncio.wait([link.lost], timeout=CLOSE_TIMEOUT)
             transport.abort()
             await asyncio.wait([link.lost])
@@ -202,14 +203,18 @@ class Client(Service):
             return
         try:
             await self.__serve(connection.reader, connection.writer)
-        except ConnectionError as error:
+        except (OSError, asyncio.IncompleteReadError) as error:
+            if not is_of_connection(error, connection.reader, connection.writer):
+                raise
             self.log.info("the connection to %s broke: %s", self.__endpoint.address, error)
+        finally:
+            connection.writer.close()
 
 
 class _Link:
     """One connection, as its protocol tells of it: `lost` is done when it is."""
 
-    def __init__(self, classes: dict[type, type], log: logging.LoggerAdapter[logging.Logger]) -> None:
+    def __init__(self, classes: dict[type, type | None], log: logging.LoggerAdapter[logging.Logger]) -> None:
         self.classes = classes
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._log = log

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 class Counter(Protocol):
     """Who counts."""
 
-    classes: dict[type, type]
-    """The counted subclass of each protocol class, made when it is first seen."""
+    classes: dict[type, type | None]
+    """The counted subclass of each protocol class, made when it is first seen; None where there can be none."""
 
     def opened(self, protocol: Any, transport: Any, header: Any) -> Any: ...
     def closed(self, protocol: Any) -> None: ...
@@ -26,16 +26,16 @@ def count(protocol: Any, counter: Counter, header: Any) -> Any:
     """`protocol`, telling `counter` when it is connected and when that is over. TypeError if it is none."""
     cls = type(protocol)
     counted = counter.classes.get(cls)
-    if counted is None:
+    if counted is None and cls not in counter.classes:
         if not hasattr(protocol, "connection_made"):
             raise TypeError(f"the protocol factory returned {protocol!r}, which is no asyncio protocol")
-        counted = counter.classes[cls] = _subclass(cls, counter)
-    if header is None:
+        counted = counter.classes[cls] = _subclass_if_possible(cls, counter)
+    if header is None and counted is not None:
         try:
             protocol.__class__ = counted
             return protocol
         except TypeError:  # its layout does not allow it
-            pass
+            counter.classes[cls] = None
     relay = _BufferedRelay if isinstance(protocol, asyncio.BufferedProtocol) else _Relay
     return relay(protocol, counter, header)
 
@@ -43,6 +43,13 @@ def count(protocol: Any, counter: Counter, header: Any) -> Any:
 def real(protocol: Any) -> Any:
     """The protocol behind a relay, or `protocol` itself."""
     return protocol.protocol if isinstance(protocol, _RelayBase) else protocol
+
+
+def _subclass_if_possible(cls: Any, counter: Counter) -> type | None:
+    try:
+        return _subclass(cls, counter)
+    except TypeError:  # it wants no subclasses, or none without arguments
+        return None
 
 
 def _subclass(cls: Any, counter: Counter) -> type:
@@ -53,7 +60,7 @@ def _subclass(cls: Any, counter: Counter) -> type:
             counter.opened(self, transport, None)
             try:
                 cls.connection_made(self, transport)
-            except Exception:
+            except (Exception, SystemExit):
                 counter.failed_in(transport)
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -75,16 +82,15 @@ class _RelayBase(asyncio.BaseProtocol):
         self.protocol = protocol
         self._counter = counter
         self._header = header
-        for name in ("eof_received", "pause_writing", "resume_writing", *self._passed_on):
-            setattr(self, name, getattr(protocol, name))
-        if hasattr(protocol, "drain"):
-            self.drain = protocol.drain
+        for name in ("eof_received", "pause_writing", "resume_writing", "drain", *self._passed_on):
+            if hasattr(protocol, name):
+                setattr(self, name, getattr(protocol, name))
 
     def connection_made(self, transport: Any) -> None:
         seen = self._counter.opened(self, transport, self._header)
         try:
             self.protocol.connection_made(seen)
-        except Exception:
+        except (Exception, SystemExit):
             self._counter.failed_in(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

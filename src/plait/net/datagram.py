@@ -65,26 +65,28 @@ class DatagramTransport(asyncio.DatagramTransport):
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send a datagram, now or as soon as there is room; an error of one is logged, and harms no other."""
-        if self._is_closing:
-            return
-        self._queue.append((bytes(data), addr))
-        if len(self._queue) == 1:
-            self._flush()
+        if not self._is_closing and (self._queue or not self._send(data, addr)):
+            self._queue.append((bytes(data), addr))
+            if len(self._queue) == 1:
+                self._loop.add_writer(self._sock, self._flush)
+
+    def _send(self, data: Any, addr: Any) -> bool:
+        """Whether there was room."""
+        try:
+            self._sock.sendto(data, addr)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._failed(error)
+        return True
 
     def _flush(self) -> None:
-        while self._queue:
-            data, addr = self._queue[0]
-            try:
-                self._sock.sendto(data, addr)
-            except (BlockingIOError, InterruptedError):
-                self._loop.add_writer(self._sock, self._flush)
-                return
-            except OSError as error:
-                self._failed(error)
+        while self._queue and self._send(*self._queue[0]):
             self._queue.popleft()
-        self._loop.remove_writer(self._sock)
-        if self._flushed is not None and not self._flushed.done():
-            self._flushed.set_result(None)
+        if not self._queue:
+            self._loop.remove_writer(self._sock)
+            if self._flushed is not None and not self._flushed.done():
+                self._flushed.set_result(None)
 
     async def flushed(self) -> None:
         """Until everything was sent."""
@@ -100,7 +102,8 @@ class DatagramTransport(asyncio.DatagramTransport):
         """Send nothing more."""
         if not self._is_closing:
             self._is_closing = True
-            self._loop.remove_writer(self._sock)
+            if self._queue:
+                self._loop.remove_writer(self._sock)
 
     abort = close
 
@@ -110,16 +113,25 @@ class _Receiving:
 
     def __init__(self, lease: Lease, serve: Any, *, makes_protocol: bool, most: int, log: Log) -> None:
         self._loop = asyncio.get_running_loop()
+        self._lease = lease
         self._serve = serve
         self._makes_protocol = makes_protocol
         self._most = most
         self._log = log
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_reading = False
+        self.is_reading = False
         self._is_draining = False
         self.received = 0
         self.failed = 0
         self._ports = [self._port(sock) for sock in lease.sockets]
+
+    async def __aenter__(self) -> _Receiving:
+        """Read."""
+        self.on()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     def _port(self, sock: socket.socket) -> _Port:
         transport = DatagramTransport(self._loop, sock, self._not_sent)
@@ -131,36 +143,40 @@ class _Receiving:
 
     def on(self) -> None:
         """Read."""
-        if not self._is_reading:
-            self._is_reading = True
+        if not self.is_reading:
+            self.is_reading = True
             for port in self._ports:
                 self._loop.add_reader(port.sock, self._read, port)
 
     def off(self) -> None:
         """Read no more."""
-        if self._is_reading:
-            self._is_reading = False
+        if self.is_reading:
+            self.is_reading = False
             for port in self._ports:
                 self._loop.remove_reader(port.sock)
 
     async def drain(self) -> None:
-        """Read and handle what the sockets hold, and wait for the handlers at work."""
+        """Read and handle what the sockets hold, unless another generation does, and wait for the handlers at work."""
         self._is_draining = True
         self.off()
-        for port in self._ports:
-            left = DRAIN_MOST
-            while left > 0:
-                while len(self._tasks) >= self._most:
-                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-                read = self._read(port)
-                if not read:
-                    break
-                left -= read
-                await asyncio.sleep(0)
+        if not self._lease.is_shared:
+            for port in self._ports:
+                await self._empty(port)
         while self._tasks:
             await asyncio.wait(self._tasks)
         for port in self._ports:
             await port.transport.flushed()
+
+    async def _empty(self, port: _Port) -> None:
+        left = DRAIN_MOST
+        while left > 0:
+            while len(self._tasks) >= self._most:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            read = self._read(port)
+            if not read:
+                break
+            left -= read
+            await asyncio.sleep(0)
 
     async def stop(self) -> None:
         """Cut what is left, and close."""
@@ -204,7 +220,7 @@ class _Receiving:
                 task = self._loop.create_task(self._handle(result, peer))
                 self._tasks.add(task)
                 task.add_done_callback(self._handled)
-        except Exception:
+        except (Exception, SystemExit):
             self._failed_at(peer)
 
     async def _handle(self, work: Awaitable[None], peer: Any) -> None:
@@ -260,7 +276,7 @@ class DatagramServer(Service):
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where it listens, with the real port; empty while it does not."""
-        return self.__endpoints
+        return self.__endpoints if self.__receiving is not None and self.__receiving.is_reading else ()
 
     @property
     def stats(self) -> DatagramStats:
@@ -269,28 +285,22 @@ class DatagramServer(Service):
         return DatagramStats(receiving.received, receiving.failed) if receiving is not None else DatagramStats()
 
     async def on_start(self) -> None:
-        """Bind, and begin to read."""
+        """Bind, and begin to read. What it holds is entered, so it is let go however the incarnation ends."""
         registry = self.application.resource(Registry)
-        lease = await registry.listen(self.__endpoint, path=self.path, tree=self.application)
-        await self.enter(lease)
+        lease = await self.enter(await registry.listen(self.__endpoint, path=self.path, tree=self.application))
+        lease.demand(stream=False)
         self.__receiving = _Receiving(
             lease, self.__serve, makes_protocol=_takes_nothing(self.__serve), most=self.__most, log=self.log
         )
         self.__endpoints = tuple(bound_endpoint(self.__endpoint, sock) for sock in lease.sockets)
-        self.__receiving.on()
+        await self.enter(self.__receiving)
         for endpoint in self.__endpoints:
             self._announce(endpoint.address)
 
     async def on_drain(self) -> None:
-        """Read and handle what is there. Cancelled at drain_timeout; on_stop does the rest."""
-        assert self.__receiving is not None
-        await self.__receiving.drain()
-
-    async def on_stop(self) -> None:
-        """Close."""
-        self.__endpoints = ()
-        assert self.__receiving is not None
-        await self.__receiving.stop()
+        """Read and handle what is there. What is left at drain_timeout is cut, when the incarnation ends."""
+        if self.__receiving is not None:
+            await self.__receiving.drain()
 
 
 def _takes_nothing(function: Any) -> bool:

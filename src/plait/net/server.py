@@ -72,7 +72,7 @@ class Server(Service):
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where it listens, with the real port; empty while it does not."""
-        return self.__endpoints
+        return self.__endpoints if self.__serving is not None and self.__serving.is_listening else ()
 
     @property
     def stats(self) -> ServerStats:
@@ -84,11 +84,11 @@ class Server(Service):
         return ServerStats(serving.open, acceptor.accepted, serving.failed + acceptor.failed, serving.cut)
 
     async def on_start(self) -> None:
-        """Bind, and begin to accept."""
+        """Bind, and begin to accept. What it holds is entered, so it is let go however the incarnation ends."""
         context = self.__context()
         registry = self.application.resource(Registry)
-        lease = await registry.listen(self.__endpoint, path=self.path, tree=self.application)
-        await self.enter(lease)
+        lease = await self.enter(await registry.listen(self.__endpoint, path=self.path, tree=self.application))
+        lease.demand(stream=True)
         self.__serving = Serving(
             lease,
             self.__serve,
@@ -98,20 +98,14 @@ class Server(Service):
             log=self.log,
         )
         self.__endpoints = tuple(bound_endpoint(self.__endpoint, sock) for sock in lease.sockets)
-        self.__serving.acceptor.on()
+        await self.enter(self.__serving)
         for endpoint in self.__endpoints:
             self._announce(endpoint.address)
 
     async def on_drain(self) -> None:
-        """Finish what has been taken. Cancelled at drain_timeout; on_stop does the rest."""
-        assert self.__serving is not None
-        await self.__serving.drain()
-
-    async def on_stop(self) -> None:
-        """Cut what is left, and close the sockets."""
-        self.__endpoints = ()
-        assert self.__serving is not None
-        await self.__serving.stop()
+        """Finish what has been taken. What is left at drain_timeout is cut, when the incarnation ends."""
+        if self.__serving is not None:
+            await self.__serving.drain()
 
     def __context(self) -> Callable[[], ssl.SSLContext | None]:
         if self.__endpoint.scheme != "tls" or self.__tls is not None:

@@ -2,9 +2,9 @@
 
 Rules:
 - What goes wrong in one connection is logged with its peer, counted, and ends that connection alone.
-- Drain: accept what has arrived, stop accepting, let each connection end where nothing is lost, handshakes beside it.
-  Where no other generation listens on the sockets, those who queue for a place are still served, and the sockets are
-  closed as soon as nobody queues: who comes later is refused at once, instead of waiting in vain.
+- Drain: stop accepting, and let each connection end where nothing is lost, handshakes beside it. Where another
+  generation listens on the sockets, it takes all that queue. Where none does, those who queue are still served, and the
+  sockets are closed as soon as nobody queues: who comes later is refused at once, instead of waiting in vain.
 - What is left when the time to drain is over is cut, counted and said.
 """
 
@@ -19,10 +19,13 @@ from typing import Any
 from plait.net.accepting import Acceptor, Log
 from plait.net.counting import count
 from plait.net.sockets import Lease
-from plait.net.streams import GRACE, Stream
+from plait.net.streams import GRACE, Stream, is_of_connection
 
 LIMIT_RECHECK_PERIOD = 1.0
 """Seconds between two looks, while a server of protocols is full, for connections that were handed on and are gone."""
+
+HANDSHAKE_GRACE = 1.0
+"""Seconds, once draining has begun, for TLS handshakes and PROXY headers that are under way."""
 
 TURNS_TO_READ = 3
 """Turns of the loop in which it reads what the sockets held when the drain began."""
@@ -37,6 +40,12 @@ class _Connection:
         self.protocol = protocol
         self.transport = transport
         self.since = since
+
+    @property
+    def was_switched(self) -> bool:
+        """Whether its protocol has given the transport to another, and not only put TLS in between (start_tls)."""
+        now = self.transport.get_protocol()
+        return now is not self.protocol and type(now).__name__ != "SSLProtocol"
 
 
 class Serving:
@@ -58,11 +67,11 @@ class Serving:
         self._most = most
         self._log = log
         self._connections: dict[int, _Connection] = {}
-        self._empty: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[None] | None = None
         self._is_draining = False
         self._is_handler = is_handler
         self._recheck: asyncio.TimerHandle | None = None
-        self.classes: dict[type, type] = {}
+        self.classes: dict[type, type | None] = {}
         self.failed = 0
         self.cut = 0
         self.acceptor = Acceptor(
@@ -71,23 +80,37 @@ class Serving:
             make=self._make_stream if is_handler else self._make_protocol,
             context=context,
             has_room=self._has_room if most is not None else _always,
+            rested=self._go_on,
+            settled=self._look_whether_over,
             log=log,
         )
+
+    async def __aenter__(self) -> Serving:
+        """Accept."""
+        self.acceptor.on()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     @property
     def open(self) -> int:
         """How many connections there are, those whose handshake is under way included."""
         return len(self._connections) + self.acceptor.adopting
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether a client can still connect."""
+        return bool(self._lease.sockets)
+
     def _has_room(self) -> bool:
         if self._most is None or self.open < self._most:
             return True
+        if self._is_handler or self._recheck is not None:
+            return False
         self._follow_switched()
-        if self.open < self._most:
-            return True
-        if not self._is_handler and self._recheck is None:
-            self._recheck = self._loop.call_later(LIMIT_RECHECK_PERIOD, self._look_again)
-        return False
+        self._recheck = self._loop.call_later(LIMIT_RECHECK_PERIOD, self._look_again)
+        return self.open < self._most
 
     def _look_again(self) -> None:
         self._recheck = None
@@ -104,7 +127,9 @@ class Serving:
 
     def opened(self, protocol: Any, transport: Any, header: Any) -> Any:
         """A connection is there; the transport that its protocol is to see."""
-        self._connections[id(protocol)] = _Connection(protocol, transport, self._loop.time())
+        connection = self._connections[id(protocol)] = _Connection(protocol, transport, self._loop.time())
+        if self._is_draining:
+            self._loop.call_soon(self._drain_one, connection)
         if header is None:
             return transport
         from plait.net.proxy import ProxiedTransport
@@ -120,67 +145,75 @@ class Serving:
     def closed(self, protocol: Any) -> None:
         """A connection is gone."""
         self._connections.pop(id(protocol), None)
-        if not self._connections and self._empty is not None and not self._empty.done():
-            self._empty.set_result(None)
-        if self._most is not None:
+        if self._is_draining or self._most is not None:
             self._go_on()
 
     def _go_on(self) -> None:
         """There is room again."""
-        if not self._is_draining:
-            self.acceptor.on()
-        elif self._lease.sockets and self._has_room():
+        if self._is_draining:
             self._sweep()
+            self._look_whether_over()
+        else:
+            self.acceptor.on()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection's handler, from its first line to its last."""
         try:
             await self._serve(reader, writer)
-        except ConnectionError as error:
-            self._log.debug("%s went away: %s", writer.get_extra_info("peername"), error)
-        except asyncio.IncompleteReadError as error:
-            level = logging.INFO if error.partial else logging.DEBUG
-            self._log.log(level, "%s went away in the middle: %s", writer.get_extra_info("peername"), error)
-        except (Exception, SystemExit, KeyboardInterrupt):
-            self.failed += 1
-            self._log.exception("the handler of %s failed; its connection is closed", writer.get_extra_info("peername"))
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            peer = _peer(writer)
+            if is_of_connection(error, reader, writer):
+                level = logging.INFO if getattr(error, "partial", b"") else logging.DEBUG
+                self._log.log(level, "%s went away: %s", peer, str(error) or type(error).__name__)
+            else:
+                self.failed += 1
+                self._log.exception("the handler of %s failed; its connection is closed", peer)
         finally:
             writer.close()
 
     def _follow_switched(self) -> None:
         """A protocol that gave its transport to another (set_protocol) hears no more of it: listen to that one."""
         for key, connection in tuple(self._connections.items()):
-            now = connection.transport.get_protocol()
-            if now is connection.protocol or isinstance(connection.protocol, Stream):
+            if isinstance(connection.protocol, Stream) or not connection.was_switched:
                 continue
             if connection.transport.is_closing():
                 del self._connections[key]
-            elif count(now, self, None) is now:  # else a relay would have to be put in front of a running protocol
+                continue
+            now = connection.transport.get_protocol()
+            if count(now, self, None) is now:  # else a relay would have to be put in front of a running protocol
                 del self._connections[key]
-                self._connections[id(now)] = _Connection(now, connection.transport, connection.since)
+                connection.protocol = now
+                self._connections[id(now)] = connection
                 connection.transport.set_protocol(now)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Until every connection has ended by itself."""
+        """Until nobody queues, and every connection has ended by itself."""
+        before = tuple(self._connections.values())  # who comes from now on is told as it comes
         self._is_draining = True
         self.acceptor.off()
-        if not self._lease.is_shared:
-            self._sweep()
-        for _ in range(TURNS_TO_READ):
-            await asyncio.sleep(0)
-        self._follow_switched()
-        for connection in tuple(self._connections.values()):
-            self._drain_one(connection)
-        while self._connections or self.acceptor.adopting:
-            await self.acceptor.settled()
-            await self._emptied()
+        self._sweep()
+        late = self._loop.call_later(HANDSHAKE_GRACE, self.acceptor.abandon)
+        try:
+            for _ in range(TURNS_TO_READ):
+                await asyncio.sleep(0)
+            self._follow_switched()
+            for connection in before:
+                self._drain_one(connection)
+            await self._until_over()
+        finally:
+            late.cancel()
 
     def _sweep(self) -> None:
-        """Take who queues; when nobody does, close."""
-        if self.acceptor.sweep(self._lease.endpoint.backlog):
+        """Take who queues, a batch a turn; when nobody does, or another generation takes them, close."""
+        if not self.is_listening or self.acceptor.is_resting:
+            return
+        if self._lease.is_shared or self.acceptor.sweep():
             self._lease.close()
+            self._look_whether_over()
+        elif self._has_room():
+            self._loop.call_soon(self._sweep)
 
     def _drain_one(self, connection: _Connection) -> None:
         """End it where nothing is lost; a protocol is told by its drain(), a fresh one a moment later."""
@@ -199,41 +232,47 @@ class Serving:
         if drain is not None and id(connection.protocol) in self._connections:
             try:
                 drain()
-            except Exception:
+            except (Exception, SystemExit):
                 self.failed += 1
                 self._log.exception("drain() of a connection failed; it is closed")
                 connection.transport.abort()
 
-    async def _emptied(self) -> None:
-        if self._connections:
-            self._empty = self._loop.create_future()
-            await self._empty
+    def _look_whether_over(self) -> None:
+        if self._over is not None and not self._over.done() and not self.is_listening and not self.open:
+            self._over.set_result(None)
+
+    async def _until_over(self) -> None:
+        while self.is_listening or self.open:
+            self._over = self._loop.create_future()
+            await self._over
 
     async def stop(self) -> None:
-        """Cut what is left, and close the sockets."""
+        """Close the sockets, and cut what is left."""
         self._is_draining = True
         self.acceptor.off()
+        self._lease.close()
+        if self._recheck is not None:
+            self._recheck.cancel()
         self._follow_switched()
         self.cut = self.open
         if self.cut:
             self._log.warning("%d connections were still open, and have been cut", self.cut)
-        await self.acceptor.abandon()
-        tasks = [task for c in self._connections.values() if (task := getattr(c.protocol, "task", None)) is not None]
+        self.acceptor.abandon()
         for key, connection in tuple(self._connections.items()):
             connection.transport.abort()
-            if (
-                not isinstance(connection.protocol, Stream)
-                and connection.transport.get_protocol() is not connection.protocol
-            ):
+            if isinstance(connection.protocol, Stream):
+                connection.protocol.cancel()
+            elif connection.was_switched:
                 del self._connections[key]  # nobody would tell of its end
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await self._emptied()
-        self._lease.close()
-        if self._recheck is not None:
-            self._recheck.cancel()
+        await self._until_over()
+
+
+def _peer(writer: asyncio.StreamWriter) -> Any:
+    """Who a connection is with; uvloop knows it only as long as it is open."""
+    try:
+        return writer.get_extra_info("peername") or "a client"
+    except (OSError, ValueError):
+        return "a client"
 
 
 def _always() -> bool:

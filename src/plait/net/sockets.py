@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from plait.errors import ListenError
-from plait.net.endpoints import Endpoint
+from plait.net.endpoints import BACKLOG, Endpoint
 
 Key = tuple[Any, ...]
 
@@ -66,6 +66,13 @@ class Lease:
     def is_shared(self) -> bool:
         """Whether another generation listens on the same sockets, and takes what this one leaves."""
         return any(self._registry.is_shared(key) for key in self.keys)
+
+    def demand(self, *, stream: bool) -> None:
+        """ListenError if a socket that was inherited is not of this kind: connections, or else datagrams."""
+        for sock in self.sockets:
+            if (sock.type == socket.SOCK_STREAM) != stream:
+                kinds = ("connections", "datagrams") if stream else ("datagrams", "connections")
+                raise ListenError(errno.EPROTOTYPE, f"{self.subject}: it carries {kinds[1]}, and not {kinds[0]}")
 
     def close(self) -> None:
         """Give the sockets back; legal at any time, and twice."""
@@ -129,6 +136,7 @@ class Registry:
         endpoint = lease.endpoint
         if endpoint.scheme == "unix":
             self._hold(lease, (socket.AF_UNIX, endpoint.path), partial(_bind_unix, endpoint, lease.subject))
+            _set_mode(endpoint, lease.subject)  # also where another generation has bound it, with another mode
         elif endpoint.scheme == "fd":
             self._hold(lease, ("fd", endpoint.fd), partial(_adopt, endpoint.fd, lease.subject))
         elif endpoint.scheme == "systemd":
@@ -152,7 +160,7 @@ class Registry:
     def _bind_all(self, lease: Lease, infos: list[Any]) -> None:
         port, last = lease.endpoint.port, None
         for family, kind, _, _, address in infos:
-            wanted = address[:2] if lease.endpoint.port else (address[0], "of", lease.path)
+            wanted = address if lease.endpoint.port else (address[0], "of", lease.path)
             key = (family, kind, *wanted)
             bind = partial(_bind_one, family, kind, (address[0], port, *address[2:]), lease)
             try:
@@ -177,8 +185,9 @@ class Registry:
         held.users[lease.tree] = lease.path
         if key not in lease.keys:
             lease.keys.append(key)
-        if held.sock.type == socket.SOCK_STREAM:
-            held.sock.listen(lease.endpoint.backlog)
+        is_inherited = lease.endpoint.scheme in ("fd", "systemd")
+        if held.sock.type == socket.SOCK_STREAM and not (is_inherited and lease.endpoint.backlog == BACKLOG):
+            held.sock.listen(lease.endpoint.backlog)  # a changed backlog; who passed a socket has chosen its own
 
 
 async def _resolve(endpoint: Endpoint, subject: str) -> list[Any]:
@@ -239,8 +248,7 @@ def _bind_unix(endpoint: Endpoint, subject: str) -> tuple[socket.socket, Callabl
         sock.setblocking(False)
         sock.bind(path)
         made = os.stat(path)
-        if endpoint.mode is not None:
-            os.chmod(path, endpoint.mode)
+        _set_mode(endpoint, subject)  # before anybody can connect
         sock.listen(endpoint.backlog)
     except OSError as error:
         sock.close()
@@ -250,6 +258,14 @@ def _bind_unix(endpoint: Endpoint, subject: str) -> tuple[socket.socket, Callabl
         }.get(error.errno or 0, error.strerror)
         raise ListenError(error.errno, f"{subject}: {what}") from error
     return sock, lambda: _unlink(path, made)
+
+
+def _set_mode(endpoint: Endpoint, subject: str) -> None:
+    if endpoint.mode is not None:
+        try:
+            os.chmod(endpoint.path, endpoint.mode)
+        except OSError as error:
+            raise ListenError(error.errno, f"{subject}: cannot set its mode: {error.strerror}") from error
 
 
 def _remove_stale(path: str, subject: str) -> None:
@@ -282,8 +298,8 @@ def _unlink(path: str, made: os.stat_result) -> None:
     """Remove a socket's file if it is still that socket's: another process may have put its own there."""
     with contextlib.suppress(OSError):
         found = os.stat(path)
-        if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
-            os.unlink(path)
+        if all(getattr(found, name) == getattr(made, name) for name in ("st_dev", "st_ino", "st_mtime_ns")):
+            os.unlink(path)  # the time too, since numbers of inodes are used again
 
 
 # -- inherited sockets -------------------------------------------------------------------------------------------------
@@ -291,6 +307,8 @@ def _unlink(path: str, made: os.stat_result) -> None:
 
 def _adopt(fd: int, subject: str) -> tuple[socket.socket, Callable[[], None]]:
     try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
         sock = socket.socket(fileno=os.dup(fd))
     except OSError as error:
         raise ListenError(
@@ -309,7 +327,8 @@ def _adopt(fd: int, subject: str) -> tuple[socket.socket, Callable[[], None]]:
 def _passed(name: str, subject: str) -> list[int]:
     """The descriptors that systemd passed under a name, sd_listen_fds_with_names(3)."""
     mine = os.environ.get("LISTEN_PID") == str(os.getpid())
-    count = int(os.environ.get("LISTEN_FDS", "0") or 0) if mine else 0
+    passed = os.environ.get("LISTEN_FDS", "") if mine else ""
+    count = int(passed) if passed.isdecimal() else 0
     names = os.environ.get("LISTEN_FDNAMES", "").split(":") if count else []
     names += ["unknown"] * (count - len(names))
     found = [_FIRST_PASSED + index for index, known in enumerate(names[:count]) if known == name]

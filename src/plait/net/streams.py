@@ -1,12 +1,16 @@
 """A connection served by a coroutine, `async def handler(reader, writer)`.
 
-Rules: the handler's task belongs to the server. When it ends, the writer is flushed and closed. On drain the reader
-comes to the end of its stream where no request is lost by it:
+Rules: the handler's task belongs to the server. When it ends, the writer is flushed and closed; a connection is over
+when its client is gone and its handler has returned. On drain the reader comes to the end of its stream where no
+request is lost by it:
 
 - at once, if the client has been silent for a while and nothing that it sent is unread;
 - else between two requests, when the handler, having answered, waits for the next. The answer and the end of the
   connection leave in one segment (TCP_CORK), so a client that has the one knows the other;
-- for a handler that never answers, once all that had been sent when the drain began is read.
+- for a handler that does not answer, once all that had been sent when the drain began is read.
+
+A unix socket is shut for reading at these moments: what was sent before is read, and a client's next send fails, so
+that it knows.
 
 All of this is looked at on drain alone; a read costs nothing more before.
 """
@@ -14,7 +18,9 @@ All of this is looked at on drain alone; a read costs nothing more before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
+import os
 import socket
 import struct
 import termios
@@ -79,14 +85,18 @@ class _Reader(asyncio.StreamReader):
     _eof: bool
     _paused: bool
     _buffer: bytearray
+    _transport: asyncio.BaseTransport
+
+    answers = False
+    """Once the server drains: whether the handler has written since the drain began."""
 
     answered = False
     """Once the server drains: whether the handler has written since the client last sent something."""
 
     async def _wait_for_data(self, func_name: str) -> None:
-        if self.answered and not self._buffer:
-            self.feed_eof()
-        else:
+        if self.answered and not self._buffer and not unread(self._transport):
+            _end(self._transport, self)
+        if not self._eof:
             await super()._wait_for_data(func_name)  # type: ignore[misc]
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
@@ -103,12 +113,12 @@ class _LastWriter(asyncio.StreamWriter):
 
     def write(self, data: Any) -> None:
         """Send, and so answer."""
-        self._reader.answered = True
+        self._reader.answers = self._reader.answered = True
         super().write(data)
 
     def writelines(self, data: Iterable[Any]) -> None:
         """Send, and so answer."""
-        self._reader.answered = True
+        self._reader.answers = self._reader.answered = True
         super().writelines(data)
 
 
@@ -127,6 +137,7 @@ class Stream(asyncio.StreamReaderProtocol):
         """How many bytes the client had sent when the drain began, since the connection was made."""
         self.data_received = self._reader.feed_data  # type: ignore[method-assign]
         self.task: asyncio.Task[None] | None = None
+        self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there: start its handler."""
@@ -136,11 +147,23 @@ class Stream(asyncio.StreamReaderProtocol):
         self._reader.set_transport(seen)
         self._writer = asyncio.StreamWriter(seen, self, self._reader, self._own_loop)
         self.task = self._own_loop.create_task(self._owner.handle(self._reader, self._writer))
+        self.task.add_done_callback(self._handled)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; a handler that is at work finds out at its next read or write."""
         super().connection_lost(exc)
-        self._owner.closed(self)
+        self._is_lost = True
+        if self.task is None or self.task.done():
+            self._owner.closed(self)
+
+    def _handled(self, _task: asyncio.Task[None]) -> None:
+        if self._is_lost:
+            self._owner.closed(self)
+
+    def cancel(self) -> None:
+        """Cancel the handler."""
+        if self.task is not None:
+            self.task.cancel()
 
     # -- drain -------------------------------------------------------------------------------------------------------
 
@@ -162,7 +185,7 @@ class Stream(asyncio.StreamReaderProtocol):
             return
         wait = self._idle_in(transport)
         if wait <= 0:
-            self._reader.feed_eof()
+            _end(transport, self._reader)
         else:
             self._own_loop.call_later(wait, self._end_when_idle)
 
@@ -170,15 +193,40 @@ class Stream(asyncio.StreamReaderProtocol):
         """Seconds after which to look again; 0 where nothing is lost by ending now."""
         flow, rest = _flow(transport), unread(transport)
         drained = self._own_loop.time() - self._drain_began
+        if flow is None and _is_unix(transport):
+            return GRACE - drained
         if not rest and not self._reader._paused:
             return GRACE - (drained if flow is None else flow.silence)
-        answers_never = flow is not None and not flow.acked and drained >= GRACE
-        if answers_never and flow is not None and flow.received - rest >= self._owed:
-            return 0.0
-        return RECHECK_DELAY
+        if flow is None or self._reader.answers or drained < GRACE or flow.received - rest < self._owed:
+            return RECHECK_DELAY
+        return 0.0
+
+
+def _end(transport: asyncio.BaseTransport, reader: _Reader) -> None:
+    """Come to the end now; on a unix socket the system does, once what was sent before is read."""
+    if not _is_unix(transport):
+        reader.feed_eof()
+        return
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as sock,
+    ):
+        sock.shutdown(socket.SHUT_RD)
+
+
+def _is_unix(transport: asyncio.BaseTransport) -> bool:
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.family == socket.AF_UNIX
 
 
 def _cork(transport: asyncio.BaseTransport) -> None:
-    sock = transport.get_extra_info("socket")
-    if hasattr(socket, "TCP_CORK") and sock is not None and sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    if hasattr(socket, "TCP_CORK") and not _is_unix(transport):
+        with contextlib.suppress(OSError, AttributeError):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+
+
+def is_of_connection(error: BaseException, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Whether an error says that this connection broke, and not that something else failed, a database's perhaps."""
+    if isinstance(error, asyncio.IncompleteReadError):
+        return reader.at_eof()
+    return error is reader.exception() or (isinstance(error, ConnectionError) and writer.is_closing())
