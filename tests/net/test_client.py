@@ -152,3 +152,109 @@ def test_what_cannot_be_connected_to_is_refused(connect: str) -> None:
     """When it is made."""
     with pytest.raises(EndpointError, match="use tcp, tls or unix"):
         Client(connect)
+
+
+async def test_a_session_whose_server_goes_away_in_the_middle_is_begun_anew() -> None:
+    """What it waited for will not come; that is no failure of the client."""
+    served = 0
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        served += 1
+        writer.write(b"half")
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(10)
+
+    app = Application("test")
+    server = app.add(Server("tcp://127.0.0.1:0", half), name="server")
+    async with app:
+        client = app.add(client_of(server.endpoints[0].port, session), name="client")
+        await client.start()
+        while served < 3:
+            await asyncio.sleep(0.001)
+        assert client.state is State.RUNNING
+
+
+async def test_a_sessions_own_trouble_is_the_clients_failure() -> None:
+    """A file or a database of its own is not the connection."""
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise ConnectionRefusedError("the database is down")
+
+    app = Application("test")
+    server = app.add(Server("tcp://127.0.0.1:0", echo), name="server")
+    await app.start()
+    app.add(client_of(server.endpoints[0].port, session), name="client")
+    starting = asyncio.create_task(app["client"].start())
+    with pytest.raises(ApplicationFailed, match="the database is down"):
+        await app.serve()
+    await starting
+
+
+async def test_the_delay_is_short_again_once_a_connection_has_lasted() -> None:
+    """And grows while connections are lost as soon as they are made."""
+    delays: list[float] = []
+    lasts = 0.0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(lasts)
+
+    class Watched(Client):
+        async def _Client__sleep(self, delay: float) -> None:
+            delays.append(delay)
+            await asyncio.sleep(0)
+
+    app = Application("test")
+    server = app.add(Server("tcp://127.0.0.1:0", handler), name="server")
+    async with app:
+        client = app.add(
+            Watched(f"tcp://127.0.0.1:{server.endpoints[0].port}", first_delay=0.02, max_delay=0.04), name="client"
+        )
+        await client.start()
+        while len(delays) < 6:
+            await asyncio.sleep(0.001)
+        assert all(0.02 <= delay <= 0.04 for delay in delays[1:6])
+        lasts = 0.1
+        count = len(delays)
+        while len(delays) < count + 3:
+            await asyncio.sleep(0.001)
+        assert delays[-1] <= 0.02
+
+
+async def test_it_stops_at_once_though_it_is_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To an address that does not answer."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        held = [socket.socket() for _ in range(3)]
+        for sock in held:
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())  # the queue is full: who comes now is not answered
+        app = Application("test")
+        app.add(client_of(full.getsockname()[1]), name="client")
+        async with app:
+            await asyncio.sleep(0.05)
+            began = loop.time()
+        assert loop.time() - began < 1
+        for sock in held:
+            sock.close()
+
+
+async def test_a_connect_that_takes_too_long_counts_as_failed() -> None:
+    """After connect_timeout."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        held = [socket.socket() for _ in range(3)]
+        for sock in held:
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        app = Application("test")
+        client = app.add(client_of(full.getsockname()[1], connect_timeout=0.05), name="client")
+        async with app:
+            with pytest.raises(ClientGaveUp, match="TimeoutError"):
+                await asyncio.wait_for(client.connected(attempts=1), 5)
+        for sock in held:
+            sock.close()
