@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,11 +11,8 @@ from typing import Any
 import pytest
 
 from plait import Application
-from plait.errors import EndpointError, StartFailed
+from plait.errors import EndpointError
 from plait.net import Datagram, DatagramServer
-from plait.net.accepting import BATCH
-from plait.net.datagram import DatagramTransport
-from plait.net.sockets import Registry
 
 
 @asynccontextmanager
@@ -133,134 +128,3 @@ def test_an_endpoint_of_connections_is_refused() -> None:
     """With the class to use."""
     with pytest.raises(EndpointError, match=r"use plait\.net\.Server"):
         DatagramServer("tcp://127.0.0.1:0", reply)
-
-
-@pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(1)])
-async def test_a_function_that_raises_harms_no_other_datagram(error: BaseException) -> None:
-    """It is called by the loop itself, which SystemExit would end."""
-
-    def handle(datagram: Datagram) -> None:
-        if datagram.data == b"bad":
-            raise error
-        datagram.reply(b"fine")
-
-    async with running(handle) as (server, client):
-        client.send(b"bad")
-        client.send(b"good")
-        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 100), 5) == b"fine"
-        assert server.stats.failed == 1
-
-
-async def test_a_sender_that_never_pauses_does_not_hold_up_the_stop() -> None:
-    """There is a bound to what is read once the stop has begun."""
-    stopped = False
-
-    async def send(client: socket.socket) -> None:
-        while not stopped:
-            with contextlib.suppress(OSError):
-                for _ in range(BATCH):
-                    client.send(b"x")
-            await asyncio.sleep(0)
-
-    async with running(lambda datagram: None) as (server, client):
-        sending = asyncio.create_task(send(client))
-        while server.stats.received < 1000:
-            await asyncio.sleep(0)
-        began = time.monotonic()
-        await server.stop()
-        assert time.monotonic() - began < 4
-        stopped = True
-        await sending
-
-
-async def test_generations_share_the_socket_and_lose_no_datagram() -> None:
-    """Each is read by one of them."""
-    registry, seen = Registry(), set[bytes]()
-
-    async def start() -> tuple[Application, DatagramServer]:
-        app = Application("test")
-        app.provide(Registry, registry)
-        server = app.add(DatagramServer("udp://127.0.0.1:0", lambda datagram: seen.add(datagram.data)), name="udp")
-        await app.start()
-        return app, server
-
-    app, server = await start()
-    sent = 0
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.connect(("127.0.0.1", server.endpoints[0].port))
-        for _ in range(20):
-            new, _ = await start()
-            for _ in range(20):
-                client.send(b"%d" % sent)
-                sent += 1
-            await app.stop()
-            app = new
-    await app.stop()
-    assert len(seen) == sent == 400
-
-
-async def test_a_subclass_whose_start_fails_after_ours_leaves_nothing() -> None:
-    """Not even a reader on a socket that is closed."""
-
-    class Failing(DatagramServer):
-        async def on_start(self) -> None:
-            await super().on_start()
-            raise ValueError("no")
-
-    app = Application("test")
-    server = app.add(Failing("udp://127.0.0.1:0", reply))
-    with pytest.raises(StartFailed):
-        await app.start()
-    assert server.endpoints == ()
-
-
-async def test_a_protocol_is_told_of_its_end() -> None:
-    """connection_lost, once, with no error."""
-    ends: list[Exception | None] = []
-
-    class Ending(Replying):
-        def connection_lost(self, exc: Exception | None) -> None:
-            ends.append(exc)
-
-    async with running(Ending):
-        assert ends == []
-    assert ends == [None]
-
-
-async def test_what_does_not_fit_into_the_systems_buffer_is_sent_later() -> None:
-    """In order, and before the end; an error of one datagram harms no other."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    failed: list[OSError] = []
-    with ours, theirs:
-        ours.setblocking(False)
-        transport = DatagramTransport(asyncio.get_running_loop(), ours, failed.append)
-        connected = Connected(transport, ours)
-        for number in range(1000):
-            connected.send(b"%d" % number)
-        flushing = asyncio.create_task(transport.flushed())
-        got = [await asyncio.to_thread(theirs.recv, 100) for _ in range(1000)]
-        await flushing
-        assert got == [b"%d" % number for number in range(1000)]
-        assert not failed
-        transport.close()
-        transport.close()
-        connected.send(b"too late")
-        assert transport.is_closing()
-
-
-class Connected:
-    """A transport whose socket is connected, so that no address is given."""
-
-    def __init__(self, transport: DatagramTransport, sock: socket.socket) -> None:
-        self._transport = transport
-        transport._sock = self  # type: ignore[assignment]
-        self._sock = sock
-
-    def send(self, data: bytes) -> None:
-        self._transport.sendto(data)
-
-    def sendto(self, data: bytes, _addr: Any) -> int:
-        return self._sock.send(data)
-
-    def fileno(self) -> int:
-        return self._sock.fileno()

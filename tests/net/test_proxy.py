@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import struct
 from typing import Any
 
 import pytest
-import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,36 +137,3 @@ def test_ipv6_addresses() -> None:
     assert parse_v1(b"PROXY TCP6 ::1 ::2 1 2\r\n").peer == ("::1", 1)
     addresses = socket.inet_pton(socket.AF_INET6, "::1") + socket.inet_pton(socket.AF_INET6, "::2")
     assert parse_v2(SIGNATURE + b"\x21\x21\x00\x24", addresses + struct.pack("!HH", 1, 2)).sock == ("::2", 2)
-
-
-@pytest.mark.parametrize("serve", [tell, Telling], ids=["handler", "protocol"])
-async def test_tls_begins_behind_the_header(serve: Any, tmp_path: Any) -> None:
-    """The header is in the clear; what follows is the handshake, also if both come in one packet."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.configure_trust(context)
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "all.pem"))
-    async with running(serve, f"tls://127.0.0.1:0?cert={tmp_path}/all.pem&proxy=v1") as server:
-        endpoint = server.endpoints[0]
-        sock = socket.create_connection((endpoint.host, endpoint.port))
-        sock.sendall(V1)
-        reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname="localhost")
-        writer.write(b"hello\n")
-        assert await reader.read() == repr((("192.0.2.7", 4711), b"hello\n")).encode()
-        await close(writer)
-
-
-async def test_the_address_of_the_proxy_is_told_too() -> None:
-    """`proxy` is who connected, `sockname` what the client connected to."""
-    told: list[Any] = []
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        told.extend(writer.get_extra_info(name) for name in ("sockname", "proxy"))
-
-    async with running(handler, "tcp://127.0.0.1:0?proxy=v2") as server:
-        reader, writer = await connect(server)
-        writer.write(V2 + b"hello\n")
-        assert await reader.read() == b""
-        assert told == [("192.0.2.8", 80), writer.get_extra_info("sockname")]
-        await close(writer)

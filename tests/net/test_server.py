@@ -15,6 +15,7 @@ import pytest
 from plait import Application
 from plait.errors import EndpointError
 from plait.net import Server, serving
+from plait.net.echo import Echo
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -24,19 +25,6 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     async for line in reader:
         writer.write(line)
         await writer.drain()
-
-
-class Echo(asyncio.Protocol):
-    """As a protocol."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(data)
-
-    def drain(self) -> None:
-        self.transport.close()
 
 
 class SlottedEcho(asyncio.Protocol):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from plait.errors import ListenError
-from plait.net import Endpoint, sockets
+from plait.net import Endpoint
 from plait.net.sockets import Lease, Registry
 
 ANY = Endpoint.parse("tcp://127.0.0.1:0")
@@ -171,73 +171,3 @@ def test_systemd_passes_sockets_by_name() -> None:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert done.stdout.strip() == f"[{numbers[1]}]", done.stderr
-
-
-async def test_a_file_that_is_no_socket_is_refused_and_not_kept_open(tmp_path: Path) -> None:
-    """fd://N of a plain file; the duplicate that was looked at is closed."""
-    with (tmp_path / "file").open("w") as file:
-        before = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(ListenError, match="not an open socket"):
-            await Registry().listen(Endpoint.parse(f"fd://{file.fileno()}"), path="web", tree=1)
-        assert len(os.listdir("/proc/self/fd")) == before
-
-
-async def test_another_generation_may_want_another_mode(tmp_path: Path) -> None:
-    """The file is the same; its mode is what was asked for last."""
-    registry, path = Registry(), tmp_path / "app.sock"
-    leases: list[Lease] = []
-    for tree, mode in enumerate((0o600, 0o660)):
-        endpoint = Endpoint.parse(f"unix://{path}?mode={mode:o}")
-        leases.append(await registry.listen(endpoint, path="web", tree=tree))
-        assert stat.S_IMODE(path.stat().st_mode) == mode
-    for lease in leases:
-        lease.close()
-
-
-def listening(sock: socket.socket) -> int:
-    """How many connections its queue takes, as the system tells it (tcpi_sacked of a listening socket)."""
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    return int.from_bytes(info[28:32], sys.byteorder)
-
-
-async def test_a_changed_backlog_is_another_listen_and_an_inherited_one_is_left() -> None:
-    """Who passes a socket has chosen its queue, unless the endpoint says otherwise."""
-    registry = Registry()
-    with await registry.listen(Endpoint.parse("tcp://127.0.0.1:0?backlog=7"), path="web", tree=1) as lease:
-        assert listening(lease.sockets[0]) == 7
-        with await registry.listen(Endpoint.parse("tcp://127.0.0.1:0?backlog=9"), path="web", tree=2):
-            assert listening(lease.sockets[0]) == 9
-    with socket.create_server(("127.0.0.1", 0), backlog=5) as passed:
-        for query, queue in (("", 5), ("?backlog=6", 6)):
-            with await registry.listen(Endpoint.parse(f"fd://{passed.fileno()}{query}"), path="web", tree=1):
-                assert listening(passed) == queue
-
-
-async def test_what_refuses_newcomers_still_gives_those_who_queue() -> None:
-    """The first packet of a connection is dropped; the queue is emptied as before; one more generation ends it."""
-    registry = Registry()
-    lease = await registry.listen(ANY, path="web", tree=1)
-    address = lease.sockets[0].getsockname()
-    with lease, socket.create_connection(address):
-        lease.refuse()
-        with pytest.raises(TimeoutError):
-            socket.create_connection(address, timeout=0.1)
-        lease.sockets[0].accept()[0].close()
-        with await registry.listen(ANY, path="web", tree=2), socket.create_connection(address, timeout=0.5):
-            lease.refuse()  # not the last any more
-            socket.create_connection(address, timeout=0.5).close()
-
-
-async def test_one_of_several_families_that_is_missing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name may resolve to an address that this machine does not have; if there is none at all, that is an error."""
-    found = [("192.0.2.1", 0), ("127.0.0.1", 0)]
-
-    async def resolve(*_: object, **__: object) -> list[object]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
-
-    monkeypatch.setattr(sockets, "_resolve", resolve)
-    with await Registry().listen(ANY, path="web", tree=1) as lease:
-        assert [sock.getsockname()[0] for sock in lease.sockets] == ["127.0.0.1"]
-    del found[1]
-    with pytest.raises(ListenError, match="no such address"):
-        await Registry().listen(ANY, path="web", tree=1)

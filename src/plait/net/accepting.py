@@ -50,7 +50,7 @@ class Acceptor:
     """Accepts for one server.
 
     `has_room` is asked before each connection, `make` makes its protocol; `rested` is called when it may accept again,
-    and `settled` when some that it accepted are not on their way any more.
+    and `settled` when nothing that it has accepted is on its way any more.
     """
 
     def __init__(
@@ -84,7 +84,6 @@ class Acceptor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.is_on = False
         self.accepted = 0
-        self.accepted_last = 0.0
         self.failed = 0
 
     @property
@@ -157,7 +156,6 @@ class Acceptor:
             if sets_nodelay:
                 conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             self._take(conn, steps)
-        self.accepted_last = self._loop.time()
         if steps:
             self._loop.call_soon(self._settle, steps)
         return is_empty
@@ -196,7 +194,7 @@ class Acceptor:
         except Exception as error:
             self._lose(conn, error)
         if not self._stepped:
-            self._settled()
+            self._look_whether_settled()
 
     def _attached(self, conn: socket.socket) -> None:
         if self._is_uvloop and not self._nodelay and conn.family != socket.AF_UNIX:
@@ -225,7 +223,11 @@ class Acceptor:
 
     def _adopted(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        self._settled()
+        self._look_whether_settled()
+
+    def _look_whether_settled(self) -> None:
+        if not self.adopting:
+            self._settled()
 
     # -- what goes wrong ---------------------------------------------------------------------------------------------
 

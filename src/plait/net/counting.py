@@ -1,14 +1,13 @@
 """Counting the connections of a protocol class that is not ours, at no cost to its reads and writes.
 
-Rules: a protocol's class is replaced by a subclass of it, made once, whose connection_made and connection_lost tell the
+Rule: a protocol's class is replaced by a subclass of it, made once, whose connection_made and connection_lost tell the
 server. Where Python does not allow that (a class written in C), or a PROXY header has to be told, a relay stands in
-front of the protocol. Only on drain does the server hear of reads too.
+front of the protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -44,25 +43,6 @@ def count(protocol: Any, counter: Counter, header: Any) -> Any:
 def real(protocol: Any) -> Any:
     """The protocol behind a relay, or `protocol` itself."""
     return protocol.protocol if isinstance(protocol, _RelayBase) else protocol
-
-
-def hear(protocol: Any, transport: Any, heard: Callable[[], None]) -> None:
-    """From now on call `heard` after each read of a counted protocol."""
-    name = "buffer_updated" if isinstance(protocol, asyncio.BufferedProtocol) else "data_received"
-    received = getattr(protocol, name)
-
-    def receive(data: Any) -> None:
-        received(data)
-        heard()
-
-    try:
-        setattr(protocol, name, receive)
-    except AttributeError:  # it has __slots__
-        protocol.__class__ = type(
-            type(protocol).__name__, (type(protocol),), {"__slots__": (), name: staticmethod(receive)}
-        )
-    if transport.get_protocol() is protocol:
-        transport.set_protocol(protocol)  # a transport may keep the methods of its protocol
 
 
 def _subclass_if_possible(cls: Any, counter: Counter) -> type | None:

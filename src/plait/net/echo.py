@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, cast
 
 from plait._kernel.application import Application
 from plait.net.server import Server
@@ -16,15 +16,34 @@ class EchoOptions(Options, env="ECHO_"):
     listen: Annotated[str, Meta(description="endpoint to listen on")] = "tcp://127.0.0.1:8007"
 
 
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what comes, and read no faster than the client does."""
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
+class Echo(asyncio.Protocol):
+    """Sends back what it is sent, and reads no faster than its client does."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport, to answer by."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Send it back."""
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        """The client does not keep up: read nothing more."""
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.transport.resume_reading()
+
+    def drain(self) -> None:
+        """Everything was answered as it came, so the connection can end."""
+        self.transport.close()
 
 
 def make_app(options: EchoOptions) -> Application:
     """Send back what clients send."""
     app = Application("echo")
-    app.add(Server(options.listen, echo), name="echo")
+    app.add(Server(options.listen, Echo), name="echo")
     return app

@@ -14,22 +14,15 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from plait.net.accepting import Acceptor, Log
-from plait.net.counting import count, hear
+from plait.net.counting import count
 from plait.net.sockets import Lease
-from plait.net.streams import GRACE, RECHECK_DELAY, Stream, cork, idle_in, is_of_connection, shut_unix, unread
+from plait.net.streams import GRACE, Stream, is_of_connection
 
 LIMIT_RECHECK_PERIOD = 1.0
 """Seconds between two looks, while a server of protocols is full, for connections that were handed on and are gone."""
-
-CONNECT_GRACE = 0.2
-"""Seconds for the clients of a busy server to end TCP's own handshake, before its sockets are closed."""
-
-BUSY_PERIOD = 1.0
-"""A server is busy if it accepted within so many seconds."""
 
 HANDSHAKE_GRACE = 1.0
 """Seconds, once draining has begun, for TLS handshakes and PROXY headers that are under way."""
@@ -39,15 +32,14 @@ TURNS_TO_READ = 3
 
 
 class _Connection:
-    """One open connection: its protocol and its transport; on drain, since when, and whether its protocol was told."""
+    """One open connection: its protocol, its transport, and the loop's time since when."""
 
-    __slots__ = ("draining_since", "is_told", "protocol", "transport")
+    __slots__ = ("protocol", "since", "transport")
 
-    def __init__(self, protocol: Any, transport: Any) -> None:
+    def __init__(self, protocol: Any, transport: Any, since: float) -> None:
         self.protocol = protocol
         self.transport = transport
-        self.draining_since = 0.0
-        self.is_told = False
+        self.since = since
 
     @property
     def was_switched(self) -> bool:
@@ -77,7 +69,6 @@ class Serving:
         self._connections: dict[int, _Connection] = {}
         self._over: asyncio.Future[None] | None = None
         self._is_draining = False
-        self._connecting: asyncio.TimerHandle | None = None
         self._is_handler = is_handler
         self._recheck: asyncio.TimerHandle | None = None
         self.classes: dict[type, type | None] = {}
@@ -136,7 +127,7 @@ class Serving:
 
     def opened(self, protocol: Any, transport: Any, header: Any) -> Any:
         """A connection is there; the transport that its protocol is to see."""
-        connection = self._connections[id(protocol)] = _Connection(protocol, transport)
+        connection = self._connections[id(protocol)] = _Connection(protocol, transport, self._loop.time())
         if self._is_draining:
             self._loop.call_soon(self._drain_one, connection)
         if header is None:
@@ -202,7 +193,6 @@ class Serving:
         before = tuple(self._connections.values())  # who comes from now on is told as it comes
         self._is_draining = True
         self.acceptor.off()
-        self._refuse()
         self._sweep()
         late = self._loop.call_later(HANDSHAKE_GRACE, self.acceptor.abandon)
         try:
@@ -215,78 +205,37 @@ class Serving:
         finally:
             late.cancel()
 
-    def _refuse(self) -> None:
-        """Let nobody new in, so that the queue can come to its end."""
-        self._lease.refuse()
-        is_busy = self._loop.time() - self.acceptor.accepted_last < BUSY_PERIOD
-        if is_busy and not self._lease.is_shared:
-            self._connecting = self._loop.call_later(CONNECT_GRACE, self._connected)
-
-    def _connected(self) -> None:
-        """Whoever was connecting when the drain began has, by now."""
-        self._connecting = None
-        self._sweep()
-
     def _sweep(self) -> None:
         """Take who queues, a batch a turn; when nobody does, or another generation takes them, close."""
         if not self.is_listening or self.acceptor.is_resting:
             return
-        if self._lease.is_shared:
-            self._close()
-        elif not self.acceptor.sweep():
-            if self._has_room():
-                self._loop.call_soon(self._sweep)
-        elif self._connecting is None:
-            self._close()
-        else:
-            self.acceptor.on()
-
-    def _close(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
-        self.acceptor.off()
-        self._lease.close()
-        self._look_whether_over()
+        if self._lease.is_shared or self.acceptor.sweep():
+            self._lease.close()
+            self._look_whether_over()
+        elif self._has_room():
+            self._loop.call_soon(self._sweep)
 
     def _drain_one(self, connection: _Connection) -> None:
-        """End it where nothing is lost: a stream knows where, a protocol is told by its drain()."""
+        """End it where nothing is lost; a protocol is told by its drain(), a fresh one a moment later."""
         protocol = connection.protocol
         if isinstance(protocol, Stream):
             protocol.drain()
-        elif id(protocol) in self._connections and hasattr(protocol, "drain"):
-            cork(connection.transport)
-            connection.draining_since = self._loop.time()
-            hear(protocol, connection.transport, partial(self._drain_if_read_out, connection))
-            self._drain_when_idle(connection)
-
-    def _drain_when_idle(self, connection: _Connection) -> None:
-        wait = idle_in(connection.transport)
-        drained = self._loop.time() - connection.draining_since
-        if wait <= 0 or (wait == RECHECK_DELAY and drained >= GRACE):
+            return
+        fresh = connection.since + GRACE - self._loop.time()
+        if fresh > 0:
+            self._loop.call_later(fresh, self._call_drain, connection)
+        else:
             self._call_drain(connection)
-        elif not connection.is_told:
-            self._loop.call_later(wait, self._drain_when_idle, connection)
-
-    def _drain_if_read_out(self, connection: _Connection) -> None:
-        """After a read: a request was answered or is known, and the next is not there."""
-        if not connection.is_told and not unread(connection.transport):
-            shut_unix(connection.transport)
-            if not unread(connection.transport):
-                self._call_drain(connection)
 
     def _call_drain(self, connection: _Connection) -> None:
-        if connection.is_told or id(connection.protocol) not in self._connections:
-            return
-        connection.is_told = True
-        try:
-            connection.protocol.drain()
-        except (Exception, SystemExit):
-            self.failed += 1
-            self._log.exception("drain() of a connection failed; it is closed")
-            connection.transport.abort()
-        if not connection.transport.is_closing():
-            cork(connection.transport, False)
+        drain = getattr(connection.protocol, "drain", None)
+        if drain is not None and id(connection.protocol) in self._connections:
+            try:
+                drain()
+            except (Exception, SystemExit):
+                self.failed += 1
+                self._log.exception("drain() of a connection failed; it is closed")
+                connection.transport.abort()
 
     def _look_whether_over(self) -> None:
         if self._over is not None and not self._over.done() and not self.is_listening and not self.open:
@@ -300,7 +249,8 @@ class Serving:
     async def stop(self) -> None:
         """Close the sockets, and cut what is left."""
         self._is_draining = True
-        self._close()
+        self.acceptor.off()
+        self._lease.close()
         if self._recheck is not None:
             self._recheck.cancel()
         self._follow_switched()

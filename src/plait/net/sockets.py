@@ -25,7 +25,6 @@ from typing import Any, NoReturn
 
 from plait.errors import ListenError
 from plait.net.endpoints import BACKLOG, Endpoint
-from plait.net.refusing import admit_newcomers, refuse_newcomers
 
 Key = tuple[Any, ...]
 
@@ -42,18 +41,6 @@ class _Held:
     sock: socket.socket
     unlink: Callable[[], None]
     users: dict[object, str] = field(default_factory=dict)
-    is_refusing: bool = False
-
-    def refuse(self) -> None:
-        """Before the end: nobody can connect any more, and those who have are still accepted."""
-        if not self.is_refusing:
-            self.is_refusing = refuse_newcomers(self.sock)
-
-    def admit(self) -> None:
-        """Somebody listens after all."""
-        if self.is_refusing:
-            admit_newcomers(self.sock)
-            self.is_refusing = False
 
 
 Bind = Callable[[], tuple[socket.socket, Callable[[], None]]]
@@ -86,11 +73,6 @@ class Lease:
             if (sock.type == socket.SOCK_STREAM) != stream:
                 kinds = ("connections", "datagrams") if stream else ("datagrams", "connections")
                 raise ListenError(errno.EPROTOTYPE, f"{self.subject}: it carries {kinds[1]}, and not {kinds[0]}")
-
-    def refuse(self) -> None:
-        """Take no newcomers, where nobody else holds the sockets; those who queue can still be accepted."""
-        for key in self.keys:
-            self._registry.refuse(key)
 
     def close(self) -> None:
         """Give the sockets back; legal at any time, and twice."""
@@ -134,12 +116,6 @@ class Registry:
     def is_shared(self, key: Key) -> bool:
         """Whether more than one tree holds the socket."""
         return key in self._held and len(self._held[key].users) > 1
-
-    def refuse(self, key: Key) -> None:
-        """The last tree that listens there is about to end; a socket that was inherited is left alone."""
-        held = self._held.get(key)
-        if held is not None and len(held.users) == 1 and key[0] != "fd":
-            held.refuse()
 
     def release(self, key: Key, tree: object) -> None:
         """A tree listens there no more; the last one closes the socket."""
@@ -206,7 +182,6 @@ class Registry:
             other = held.users[lease.tree]
             text = f"{lease.subject}: service {other!r} does already; give one of them another address"
             raise ListenError(errno.EADDRINUSE, text)
-        held.admit()
         held.users[lease.tree] = lease.path
         if key not in lease.keys:
             lease.keys.append(key)

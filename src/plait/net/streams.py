@@ -7,7 +7,7 @@ request is lost by it:
 - at once, if the client has been silent for a while and nothing that it sent is unread;
 - else between two requests, when the handler, having answered, waits for the next. The answer and the end of the
   connection leave in one segment (TCP_CORK), so a client that has the one knows the other;
-- for a handler that does not answer, when a while has passed and all that had been sent when the drain began is read.
+- for a handler that does not answer, once all that had been sent when the drain began is read.
 
 A unix socket is shut for reading at these moments: what was sent before is read, and a client's next send fails, so
 that it knows.
@@ -33,9 +33,6 @@ LIMIT = 2**16
 
 GRACE = 0.5
 """Seconds without a word after which a connection is idle."""
-
-ANSWER_GRACE = 2.0
-"""Seconds into a drain for a handler that has answered before, and does not now: a long request may be under way."""
 
 RECHECK_DELAY = 0.05
 """Seconds until a connection that still has something to read is looked at again, while it drains."""
@@ -68,14 +65,6 @@ class _Flow:
     silence: float
     acked: int
     received: int
-
-
-def idle_in(transport: asyncio.BaseTransport) -> float:
-    """Seconds after which to look again whether a client is idle; 0 or less if it is, and all it sent was read."""
-    flow = _flow(transport)
-    if unread(transport):
-        return RECHECK_DELAY
-    return GRACE - flow.silence if flow is not None else RECHECK_DELAY
 
 
 def _flow(transport: asyncio.BaseTransport) -> _Flow | None:
@@ -183,7 +172,7 @@ class Stream(asyncio.StreamReaderProtocol):
         transport = self._transport
         if transport is None or self._reader._eof:
             return
-        cork(transport)
+        _cork(transport)
         flow = _flow(transport)
         self._owed = flow.received if flow is not None else 0
         self._drain_began = self._own_loop.time()
@@ -206,30 +195,23 @@ class Stream(asyncio.StreamReaderProtocol):
         drained = self._own_loop.time() - self._drain_began
         if flow is None and _is_unix(transport):
             return GRACE - drained
-        if flow is not None and not self._reader.answers and flow.received - rest >= self._owed:
-            patience = ANSWER_GRACE if flow.acked else GRACE
-            if drained >= patience:
-                return 0.0
         if not rest and not self._reader._paused:
             return GRACE - (drained if flow is None else flow.silence)
-        return RECHECK_DELAY
+        if flow is None or self._reader.answers or drained < GRACE or flow.received - rest < self._owed:
+            return RECHECK_DELAY
+        return 0.0
 
 
 def _end(transport: asyncio.BaseTransport, reader: _Reader) -> None:
     """Come to the end now; on a unix socket the system does, once what was sent before is read."""
-    if _is_unix(transport):
-        shut_unix(transport)
-    else:
+    if not _is_unix(transport):
         reader.feed_eof()
-
-
-def shut_unix(transport: asyncio.BaseTransport) -> None:
-    """Nothing more can be sent by the client of a unix socket; what it has sent can still be read."""
-    if _is_unix(transport):
-        with contextlib.suppress(OSError):
-            sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            with sock:
-                sock.shutdown(socket.SHUT_RD)
+        return
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as sock,
+    ):
+        sock.shutdown(socket.SHUT_RD)
 
 
 def _is_unix(transport: asyncio.BaseTransport) -> bool:
@@ -237,11 +219,10 @@ def _is_unix(transport: asyncio.BaseTransport) -> bool:
     return sock is not None and sock.family == socket.AF_UNIX
 
 
-def cork(transport: asyncio.BaseTransport, on: bool = True) -> None:
-    """Hold back what does not fill a segment, for 200 ms at most, so that it can leave with the end; or let it go."""
+def _cork(transport: asyncio.BaseTransport) -> None:
     if hasattr(socket, "TCP_CORK") and not _is_unix(transport):
         with contextlib.suppress(OSError, AttributeError):
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
 
 def is_of_connection(error: BaseException, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
