@@ -96,6 +96,10 @@ class StartInterrupted(LifecycleError):
     """The service was told to stop while it was starting; whoever waited for the start gets this."""
 
 
+class CannotPause(LifecycleError):
+    """A service was told to pause that neither has on_pause and on_resume, nor asks `unpaused()` in its run."""
+
+
 # -- a service failed -------------------------------------------------------------------------------------------
 
 
@@ -113,6 +117,22 @@ class StartTimeout(ServiceError, TimeoutError):
 
 class StopTimeout(ServiceError, TimeoutError):
     """A service did not stop within its `stop_timeout`; if it ignored its cancellation, its task still runs."""
+
+
+class PauseTimeout(ServiceError, TimeoutError):
+    """`on_pause` or `on_resume` took longer than `pause_timeout`."""
+
+
+class CheckTimeout(ServiceError, TimeoutError):
+    """A `check` took longer than `check_timeout`; nothing follows but that the service is unready."""
+
+
+class DoNotRestart(ServiceError):
+    """A service raises this where starting it again would not help: it stays failed, whatever its policy says."""
+
+
+class Escalate(ServiceError):
+    """A service raises this where its whole group should end: the group gives up at once, and fails of it."""
 
 
 class ClientGaveUp(ServiceError, ConnectionError):
@@ -134,6 +154,17 @@ class ApplicationFailed(ExceptionGroup[Exception]):
 
     def derive(self, excs: Sequence[Exception], /) -> ApplicationFailed:  # type: ignore[override]
         return ApplicationFailed(self.message, excs)
+
+
+class PauseFailed(ExceptionGroup[Exception]):
+    """What was to be paused or resumed failed of it, and is treated as any failure; the others went on."""
+
+    def derive(self, excs: Sequence[Exception], /) -> PauseFailed:  # type: ignore[override]
+        return PauseFailed(self.message, excs)
+
+
+class ReloadFailed(PlaitError):
+    """A reload came to nothing, and everything is as it was; the cause is chained."""
 
 
 class StopFailed(ExceptionGroup[Exception]):

@@ -210,20 +210,24 @@ class Application(Group):
             unsubscribe()
 
     def _replay(self) -> Iterator[Event]:
-        now = time.time()
+        now, generation = time.time(), self._root_engine.generation
         for record in self._record.below():
-            yield ServiceAdded(time=now, path=record.path, kind=kind_of(record))
+            path, incarnation = record.path, record.incarnation
+            yield ServiceAdded(time=now, path=path, generation=generation, kind=kind_of(record))
             if record.state is not State.NEW:
                 yield StateChanged(
                     time=now,
-                    path=record.path,
-                    incarnation=record.incarnation,
+                    path=path,
+                    generation=generation,
+                    incarnation=incarnation,
                     old=State.NEW,
                     new=record.state,
                     error=record.error,
                 )
             for endpoint in record.endpoints:
-                yield Listening(time=now, path=record.path, incarnation=record.incarnation, endpoint=endpoint)
+                yield Listening(
+                    time=now, path=path, generation=generation, incarnation=incarnation, endpoint=endpoint
+                )
 
     @property
     def left_behind(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from plait._kernel.bus import Bus
 from plait._kernel.deadlines import Deadlines
-from plait._kernel.events import Listening, ServiceStuck, StateChanged
+from plait._kernel.events import Event, Listening, ServiceStuck, StateChanged
 from plait._kernel.hooks import Hooks, Shape
 from plait._kernel.incarnation import Incarnation
 from plait._kernel.record import Arguments, Record
@@ -100,6 +100,8 @@ class Engine:
         self.culprit = root
         """Whose failure the first of them was."""
         self.resources: dict[Any, Any] = {}
+        self.generation = 1
+        """Which of the trees this is that reloads made."""
         self.alive = 0
         """How many services, not counting groups, have an incarnation."""
         self._threads: ThreadPoolExecutor | None = None
@@ -156,16 +158,12 @@ class Engine:
         record.state = new
         record.since = self._time()
         if self.bus.sinks:
-            self.bus.emit(
-                StateChanged(
-                    time=time.time(),
-                    path=record.path,
-                    incarnation=record.incarnation,
-                    old=old,
-                    new=new,
-                    error=error,
-                )
-            )
+            self.emit(StateChanged, record, incarnation=record.incarnation, old=old, new=new, error=error)
+
+    def emit(self, make: Callable[..., Event], record: Record, /, **fields: Any) -> None:
+        """An event about `record`, if there is anybody to hear it."""
+        if self.bus.sinks:
+            self.bus.emit(make(time=time.time(), path=record.path, generation=self.generation, **fields))
 
     def begin(self, record: Record) -> None:
         """A new incarnation. What has no task is started at once."""
@@ -268,12 +266,12 @@ class Engine:
     def stuck(self, record: Record, what: str) -> None:
         """Something would not stop, and is left behind."""
         self.left_behind.append(f"{record.subject}: {what}")
-        self.bus.emit(ServiceStuck(time=time.time(), path=record.path, incarnation=record.incarnation, what=what))
+        self.emit(ServiceStuck, record, incarnation=record.incarnation, what=what)
 
     def announce(self, record: Record, endpoint: str) -> None:
         """A service accepts work at `endpoint`."""
         record.endpoints += (endpoint,)
-        self.bus.emit(Listening(time=time.time(), path=record.path, incarnation=record.incarnation, endpoint=endpoint))
+        self.emit(Listening, record, incarnation=record.incarnation, endpoint=endpoint)
 
     def drain_timeout(self, record: Record) -> float:
         """Seconds, cut where the application's own time is short."""

@@ -7,7 +7,6 @@ later. In a running group an added service stays NEW until it is started. Names 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, TypeVar
@@ -132,13 +131,13 @@ class Group(Service):
         engine = engine_of(record)
         if engine is not None and engine.bus.sinks:
             for added in record.below():
-                engine.bus.emit(ServiceAdded(time=time.time(), path=added.path, kind=kind_of(added)))
+                engine.emit(ServiceAdded, added, kind=kind_of(added))
 
     def _emit_removed(self, record: Record) -> None:
         engine = engine_of(self._record)
         if engine is not None and engine.bus.sinks:
             for removed in reversed(tuple(record.below())):
-                engine.bus.emit(ServiceRemoved(time=time.time(), path=removed.path))
+                engine.emit(ServiceRemoved, removed)
 
 
 guard(Group, Group._reserved)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from plait._kernel.health import Health
+
 
 class Hooks:
     """The hooks of a service, all optional. Plait calls them; nobody else should."""
@@ -41,30 +43,45 @@ class Hooks:
         """
 
     async def on_pause(self) -> None:
-        """Stop taking work, and keep what is open. Bounded by `pause_timeout`."""
+        """Stop taking work, and keep what is open. Called beside `run`; bounded by `pause_timeout`.
+
+        Raising, or taking too long, is this incarnation's failure. Called between `on_start` and readiness instead,
+        in that task, where the service starts paused.
+        """
 
     async def on_resume(self) -> None:
-        """Take work again. Bounded by `pause_timeout`."""
+        """Take work again. Called beside `run`; bounded by `pause_timeout`, and as `on_pause` if it fails."""
 
     async def on_reload(self, *args: Any, **kwargs: Any) -> None:
-        """Take the constructor's arguments anew, while running."""
+        """Take the constructor's arguments anew, all of them, while running. Bounded by `start_timeout`.
 
-    async def check(self) -> None:
-        """Say how healthy the service is: raise where it is not. Bounded by `check_timeout`."""
+        If it raises, the reload fails: it is called again with the arguments that were in force.
+        """
+
+    async def check(self) -> Health | None:
+        """Say how healthy the service is: raise if it is not, return `degraded("why")` if it is in part.
+
+        Called beside `run`, when the service gets ready and then every `check_period` seconds; bounded by
+        `check_timeout`. Nothing is restarted because of it.
+        """
 
 
 HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 
 
 class Shape:
-    """Which hooks a class has, as attributes; one object per class."""
+    """Which hooks a class has, as attributes, and whether it says itself when it is ready; one object per class."""
 
-    __slots__ = ("drain", "group", "run", "start", "stop", "task")
+    __slots__ = ("check", "drain", "group", "manual", "pause", "reload", "run", "start", "stop", "task")
 
-    def __init__(self, cls: type[Hooks], *, group: bool) -> None:
+    def __init__(self, cls: type[Hooks], *, group: bool, manual: bool = False) -> None:
         self.start = cls.on_start is not Hooks.on_start
         self.run = cls.run is not Hooks.run
         self.stop = cls.on_stop is not Hooks.on_stop
         self.drain = cls.on_drain is not Hooks.on_drain
+        self.pause = cls.on_pause is not Hooks.on_pause and cls.on_resume is not Hooks.on_resume
+        self.reload = cls.on_reload is not Hooks.on_reload
+        self.check = cls.check is not Hooks.check
+        self.manual = manual
         self.group = group
         self.task = self.start or self.run or self.stop

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from plait._kernel.hooks import Hooks, Shape
@@ -17,6 +17,7 @@ from plait._kernel.states import NEW, READY, STARTING, UP
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 NO_ARGUMENTS: Arguments = ((), {})
+Done = Callable[[Any, Exception | None], None]
 
 
 class Life:
@@ -49,12 +50,17 @@ class Life:
         """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
         raise NotImplementedError
 
+    def beside(self, work: Coroutine[Any, Any, Any], what: str, timeout: float, done: Done) -> None:
+        """Run a hook beside `run`; `done` is called once, with its result or with what went wrong."""
+        raise NotImplementedError
+
 
 class Record:
     """One service: its place in the tree, its state, and its present life if it has one."""
 
     __slots__ = (
         "arguments",
+        "care",
         "children",
         "endpoints",
         "error",
@@ -65,7 +71,9 @@ class Record:
         "name",
         "needs",
         "parent",
+        "pause_mode",
         "policy",
+        "ready_at",
         "returned",
         "service",
         "shape",
@@ -85,6 +93,8 @@ class Record:
         self.policy: Policy = DEFAULT
         self.state = NEW
         self.intent = UP
+        self.pause_mode: str | None = None
+        """How the operator wants it paused, where its class knows several ways."""
         self.incarnation = 0
         self.life: Life | None = None
         self.returned = False
@@ -92,6 +102,10 @@ class Record:
         self.error: Exception | None = None
         self.endpoints: tuple[str, ...] = ()
         self.since = 0.0
+        self.ready_at = -1.0
+        """When its present or last incarnation got ready, in the loop's time; below 0 if it never was."""
+        self.care: Any = None
+        """What supervision remembers of its failures; None for one that has had none."""
         self.log: logging.LoggerAdapter[logging.Logger] | None = None
 
     @property

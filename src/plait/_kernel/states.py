@@ -8,7 +8,7 @@ unwound. `Intent` (what the operator wants) and health are separate axes and nev
                │           │            │
                └───────→ STOPPING ←─────┘
                        ┌───┴────┐
-                    STOPPED   FAILED ⇄ BACKOFF        STOPPED, FAILED, BACKOFF ─→ STARTING
+                    STOPPED   FAILED ─→ BACKOFF       STOPPED, FAILED, BACKOFF ─→ STARTING
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ TRANSITIONS: dict[State, tuple[State, ...]] = {
     PAUSED: (RESUMING, STOPPING),
     RESUMING: (RUNNING, STOPPING),
     STOPPING: (STOPPED, FAILED),
-    STOPPED: (STARTING,),
+    STOPPED: (STARTING, BACKOFF),
     FAILED: (STARTING, BACKOFF),
-    BACKOFF: (STARTING, STOPPED, FAILED),
+    BACKOFF: (STARTING, STOPPED),
 }
 
 for _state, _next in TRANSITIONS.items():
@@ -76,4 +76,4 @@ class Intent(Enum):
     DOWN = "down"
 
 
-UP, DOWN = Intent.UP, Intent.DOWN
+UP, HELD, DOWN = Intent.UP, Intent.PAUSED, Intent.DOWN

@@ -15,12 +15,21 @@ from plait._kernel.application import Application
 from plait._kernel.events import (
     Event,
     EventsDropped,
+    GaveUp,
+    HealthChanged,
+    IntentChanged,
     Listening,
+    NotPaused,
+    NotStarted,
+    Parked,
+    ReloadEnded,
+    RestartScheduled,
     ServiceAdded,
     ServiceRemoved,
     ServiceStuck,
     StateChanged,
 )
+from plait._kernel.health import Level
 from plait._kernel.states import READY, State
 
 log = logging.getLogger("plait")
@@ -66,6 +75,26 @@ class EventLog:
             case ServiceStuck():
                 text = f"would not stop, and was left behind: {event.what}"
                 self._say(logging.ERROR, event.path, event.incarnation, text)
+            case RestartScheduled():
+                when = f"in {event.delay:.2g} s" if event.delay is not None else "later"
+                self._say(logging.WARNING, event.path, event.incarnation, f"starts again {when}: {event.reason}")
+            case Parked():
+                text = f"parked until an operator starts it: {event.reason}"
+                self._say(logging.ERROR, event.path, event.incarnation, text)
+            case GaveUp():
+                self._say(logging.ERROR, self._name(event.path), 0, f"gives up: {event.reason}")
+            case HealthChanged():
+                level = logging.INFO if event.new is Level.READY else logging.WARNING
+                self._say(level, self._name(event.path), 0, f"{event.new.value}: {event.reason}".rstrip(": "))
+            case IntentChanged():
+                mode = f", mode {event.pause_mode}" if event.pause_mode else ""
+                self._say(logging.INFO, self._name(event.path), 0, f"shall be {event.new.value}{mode}")
+            case NotPaused():
+                self._say(logging.WARNING, event.path, event.incarnation, f"goes on: {event.reason}")
+            case NotStarted():
+                self._say(logging.WARNING, event.path, 0, f"not started: {event.reason}")
+            case ReloadEnded():
+                self._reload(event)
             case ServiceAdded():
                 self._say(logging.DEBUG, event.path, 0, f"added, a {event.kind}")
             case ServiceRemoved():
@@ -74,6 +103,23 @@ class EventLog:
                 log.warning("a reader of events was too slow, and lost %d of them", event.count)
             case _:
                 assert_never(event)
+
+    def _name(self, path: str) -> str:
+        return self._application.name if path == "/" else path
+
+    def _reload(self, event: ReloadEnded) -> None:
+        changes = f" ({'; '.join(event.changes)})" if event.changes else ""
+        match event.outcome:
+            case "nothing":
+                log.info("reload: nothing has changed")
+            case "live":
+                log.info("reload: taken live%s", changes)
+            case "generation":
+                log.info("reload: generation %d serves%s", event.generation, changes)
+            case "failed":
+                log.error("reload failed, everything goes on as before: %s", event.error)
+            case _:
+                assert_never(event.outcome)
 
     def _state(self, event: StateChanged) -> None:
         if event.path == "/":
