@@ -119,11 +119,15 @@ class StopTimeout(ServiceError, TimeoutError):
     """A service did not stop within its `stop_timeout`; if it ignored its cancellation, its task still runs."""
 
 
-class PauseTimeout(ServiceError, TimeoutError):
+class HookTimeout(ServiceError, TimeoutError):
+    """A hook that is called beside `run` took too long."""
+
+
+class PauseTimeout(HookTimeout):
     """`on_pause` or `on_resume` took longer than `pause_timeout`."""
 
 
-class CheckTimeout(ServiceError, TimeoutError):
+class CheckTimeout(HookTimeout):
     """A `check` took longer than `check_timeout`; nothing follows but that the service is unready."""
 
 

@@ -73,8 +73,7 @@ class Application(Group):
         root.name = snake_case(cls.__name__)
         service.strategy, service.version = "one_for_one", None
         service.shutdown_delay, service.shutdown_timeout = 0.0, 25.0
-        root.engine.supervise = supervision.supervise
-        root.engine.fail_group = supervision.fail_group
+        root.engine.supervision = supervision.Supervision(root.engine)
         return root
 
     # -- running it --------------------------------------------------------------------------------------------------
@@ -225,9 +224,7 @@ class Application(Group):
                     error=record.error,
                 )
             for endpoint in record.endpoints:
-                yield Listening(
-                    time=now, path=path, generation=generation, incarnation=incarnation, endpoint=endpoint
-                )
+                yield Listening(time=now, path=path, generation=generation, incarnation=incarnation, endpoint=endpoint)
 
     @property
     def left_behind(self) -> tuple[str, ...]:

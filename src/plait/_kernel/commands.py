@@ -1,4 +1,4 @@
-"""The operator's verbs, start and stop and restart, for any service of a tree.
+"""The operator's verbs, start, stop, restart, pause, resume and remove, for any service of a tree.
 
 Rules: commands with the same target join. Cancelling a caller ends only its wait, except that when the last
 caller of a start is cancelled the start is rolled back. A stop goes before a start; a start waits for a stop
@@ -8,16 +8,17 @@ that is under way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from plait._kernel.engine import Engine, engine_of
-from plait._kernel.graph import check, known_needs, needs_of
+from plait._kernel.graph import check, is_met, known_needs, needs_of
 from plait._kernel.operations import Start, Stop, wait, wait_out, withdraw
+from plait._kernel.pausing import Pause, Resume, Settling, why_not
 from plait._kernel.record import Record
-from plait._kernel.states import AT_REST, DOWN, LIVE, STARTING, STOPPING, UP
+from plait._kernel.states import AT_REST, DOWN, HELD, LIVE, READY, STARTING, STOPPING, UP
 from plait._kernel.supervision import stop_application
-from plait.errors import LifecycleError, StartFailed, StartInterrupted, StopFailed
+from plait.errors import CannotPause, LifecycleError, PauseFailed, StartFailed, StartInterrupted, StopFailed
 
 
 def engine_for(record: Record, verb: str) -> Engine:
@@ -37,9 +38,11 @@ async def start(record: Record) -> None:
     """Until `record`, and all below it that is meant to be up, is ready."""
     engine = engine_for(record, "start")
     _check_stays(engine, record)
-    record.intent = UP
+    if record.intent is DOWN:
+        engine.intend(record, UP)
     if record is engine.root and record.state in AT_REST:
         engine.open()
+    engine.supervision.clear(record)
     while record.state is STOPPING:
         await wait(engine.next_rest(record))
         _check_stays(engine, record)
@@ -81,7 +84,7 @@ def _check_start(engine: Engine, record: Record) -> None:
 
 def _check_needs(record: Record) -> None:
     for need in needs_of(record):
-        if not need.met and need.state is not STARTING:
+        if not is_met(need) and need.state is not STARTING:
             raise LifecycleError(
                 f"{record.subject} needs {need.subject}, which is {need.state.value}; start that first"
             )
@@ -153,24 +156,28 @@ async def stop(record: Record) -> None:
 def _stop_of(engine: Engine, record: Record) -> Stop | None:
     if record is engine.root:
         return stop_application(engine)
-    record.intent = DOWN
-    for operation in engine.operations:
-        if isinstance(operation, Stop) and operation.target is record:
-            return operation
+    engine.intend(record, DOWN)
+    return _stop_alone(engine, record)
+
+
+def _stop_alone(engine: Engine, record: Record) -> Stop | None:
     if record.state in AT_REST:
         withdraw(engine, [record])
         return None
+    for operation in engine.operations:
+        if isinstance(operation, Stop) and operation.target is record:
+            return operation
     operation = Stop(engine, record, [record])
     operation.launch()
     return operation
 
 
 async def restart(record: Record) -> None:
-    """A new incarnation, of this service alone: stop, then start."""
+    """A new incarnation, of this service alone: stop, then start, paused if it was."""
     engine = engine_for(record, "restart")
     task = engine.restarts.get(record)
     if task is None:
-        task = engine.create_task(_restart(record), f"{record.path} restart")
+        task = engine.create_task(_restart(engine, record), f"{record.path} restart")
         engine.restarts[record] = task
         task.add_done_callback(partial(_restarted, engine, record))
     await asyncio.shield(task)
@@ -182,9 +189,90 @@ def _restarted(engine: Engine, record: Record, task: asyncio.Task[None]) -> None
         task.exception()  # every caller may have gone; it is in the service's state all the same
 
 
-async def _restart(record: Record) -> None:
-    await stop(record)
+async def _restart(engine: Engine, record: Record) -> None:
+    if record is engine.root:
+        await stop(record)
+    elif record.intent is not DOWN:
+        operation = _stop_alone(engine, record)
+        if operation is not None:
+            await wait(operation.done)
+        if record.intent is DOWN:
+            raise StartInterrupted(f"{record.subject} was stopped while it was to be started again")
     await start(record)
+
+
+# -- pause and resume ------------------------------------------------------------------------------------------------
+
+
+async def pause(record: Record, mode: str | None, modes: Collection[str]) -> tuple[str, ...]:
+    """Until `record`, and all below it that can, is paused; the paths of those that cannot."""
+    engine = engine_for(record, "pause")
+    if mode is not None and mode not in modes:
+        known = f"it knows {', '.join(modes)}" if modes else "it knows no modes; leave it out"
+        raise ValueError(f"{record.subject} cannot pause in mode {mode!r}; {known}")
+    _check_stays(engine, record)
+    if record.intent is DOWN:
+        raise LifecycleError(f"{record.subject} is down, so there is nothing to pause; start it first")
+    if record.intent is HELD and record.state in READY and mode not in (None, record.pause_mode):
+        raise LifecycleError(f"{record.subject} is paused already, otherwise than {mode!r}; resume it first")
+    if record.state in READY and not _can_pause(record):
+        raise CannotPause(why_not(record))
+    engine.intend(record, HELD, mode or record.pause_mode)
+    await _settled(engine, record)
+    if record.state not in READY or not engine.wants_paused(record):
+        return ()
+    if not _can_pause(record):
+        engine.intend(record, UP)
+        raise CannotPause(why_not(record))
+    operation = Pause(engine, record)
+    operation.launch()
+    await wait(operation.done)
+    _raise_settling(operation, "pause")
+    return tuple(one.path for one in operation.unable)
+
+
+async def resume(record: Record) -> None:
+    """Until `record`, and all below it that is not paused by itself, takes work again."""
+    engine = engine_for(record, "resume")
+    group = record.parent
+    while group is not None:
+        if group.intent is HELD:
+            raise LifecycleError(f"{record.subject} is paused with {group.subject}; resume that")
+        group = group.parent
+    if record.intent is HELD:
+        engine.intend(record, UP)
+    await _settled(engine, record)
+    if record.state not in READY or engine.wants_paused(record):
+        return
+    operation = Resume(engine, record)
+    operation.launch()
+    await wait(operation.done)
+    _raise_settling(operation, "resume")
+
+
+def _can_pause(record: Record) -> bool:
+    return record.shape.group or record.shape.pause or (record.life is not None and record.life.can_pause)
+
+
+async def _settled(engine: Engine, record: Record) -> None:
+    """Until it has arrived wherever it is going, and nobody pauses or resumes it any more."""
+    while True:
+        under_way = [
+            operation.done
+            for operation in engine.operations
+            if isinstance(operation, Settling) and (operation.target.within(record) or record.within(operation.target))
+        ]
+        if under_way:
+            await asyncio.wait(under_way)
+        elif record.state is STARTING or record.state is STOPPING:
+            await wait(engine.next_rest(record))
+        else:
+            return
+
+
+def _raise_settling(operation: Settling, verb: str) -> None:
+    if operation.errors:
+        raise PauseFailed(f"{operation.target.subject} did not {verb} cleanly", operation.errors)
 
 
 # -- remove ----------------------------------------------------------------------------------------------------------
@@ -209,7 +297,7 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
         return
     engine.leaving.update(leaving)
     for other in leaving:
-        other.intent = DOWN
+        other.intent = DOWN  # quietly: it is no wish of the operator's that it be down, but that it be gone
     withdraw(engine, [other for other in leaving if other.state in AT_REST])
     operation = Stop(engine, record, leaving)
     gone: asyncio.Future[None] = engine.loop.create_future()

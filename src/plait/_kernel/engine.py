@@ -10,19 +10,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from plait._kernel.bus import Bus
+from plait._kernel.checks import Checks
 from plait._kernel.deadlines import Deadlines
-from plait._kernel.events import Event, Listening, ServiceStuck, StateChanged
+from plait._kernel.events import Event, IntentChanged, Listening, ServiceStuck, StateChanged
 from plait._kernel.hooks import Hooks, Shape
 from plait._kernel.incarnation import Incarnation
 from plait._kernel.record import Arguments, Record
-from plait._kernel.states import FAILED, LIVE, RUNNING, STARTING, STOPPED, STOPPING, State
+from plait._kernel.states import (
+    FAILED,
+    HELD,
+    LIVE,
+    PAUSED,
+    PAUSING,
+    RESUMING,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    STOPPING,
+    Intent,
+    State,
+)
 from plait.errors import IllegalTransition, LifecycleError
 
 T = TypeVar("T")
@@ -31,7 +46,7 @@ log = logging.getLogger("plait.kernel")
 
 
 class Operation:
-    """A start or a stop that is under way. The engine calls these as things happen to any service."""
+    """A start, stop, pause or resume that is under way. The engine calls these as things happen to any service."""
 
     def on_started(self, record: Record) -> None:
         """A group's `on_start` returned: its services may start now."""
@@ -45,6 +60,46 @@ class Operation:
     def on_ended(self, record: Record) -> bool:
         """Its incarnation is over. Whether this operation was about it, and has dealt with it."""
         return False
+
+    def on_paused(self, record: Record) -> None:
+        """It is PAUSED."""
+
+    def on_unheld(self, record: Record) -> None:
+        """A group's on_resume has returned: its services may resume now."""
+
+    def on_resumed(self, record: Record) -> None:
+        """It is RUNNING again."""
+
+
+class Supervision:
+    """What follows from what nobody commanded; supervision.py has the only kind that does anything."""
+
+    def ended(self, record: Record) -> None:
+        """Its incarnation has ended, and no operation was about it."""
+
+    def failing(self, group: Record) -> None:
+        """A running group itself failed: its services must stop first."""
+
+    def not_started(self, record: Record, culprit: Record) -> None:
+        """It did not start, because of `culprit`, and whoever started it leaves the rest to supervision."""
+
+    def wait_for(self, record: Record, need: Record) -> None:
+        """It shall start when `need` is there."""
+
+    def begun(self, record: Record) -> None:
+        """It starts, whoever started it."""
+
+    def withdraw(self, records: Iterable[Record]) -> None:
+        """These, and all below them, shall not be started by anybody but the operator."""
+
+    def clear(self, record: Record) -> None:
+        """An operator starts it, and all below it: what was counted is forgotten."""
+
+    def look(self) -> None:
+        """Something is ready, or will not be: whoever waited for that may start."""
+
+    def asks_unpaused(self, record: Record) -> None:
+        """It has shown that it can pause."""
 
 
 class Root(Record):
@@ -78,10 +133,8 @@ class Engine:
         self.root = root
         self.bus = Bus()
         self.operations: list[Operation] = []
-        self.supervise: Callable[[Engine, Record], None] = _nobody
-        """Called when an incarnation has ended that no operation was about."""
-        self.fail_group: Callable[[Engine, Record], None] = _nobody
-        """Called when a running group itself failed: its services must stop first."""
+        self.supervision = Supervision()
+        self.checks = Checks(self)
         self.on_failure: Callable[[], None] = lambda: None
         """Called at once when the application begins to fail."""
         self.ends_itself = False
@@ -159,6 +212,7 @@ class Engine:
         record.since = self._time()
         if self.bus.sinks:
             self.emit(StateChanged, record, incarnation=record.incarnation, old=old, new=new, error=error)
+            self.checks.look()
 
     def emit(self, make: Callable[..., Event], record: Record, /, **fields: Any) -> None:
         """An event about `record`, if there is anybody to hear it."""
@@ -171,8 +225,9 @@ class Engine:
         record.returned = False
         record.error = None
         self.alive += not record.shape.group
+        self.supervision.begun(record)
         self.move(record, STARTING)
-        if record.shape.task:
+        if record.shape.task or (record.shape.pause and self.starts_paused(record)):
             life = Incarnation(self, record)
             record.life = life
             life.begin()
@@ -189,10 +244,17 @@ class Engine:
 
     def ready(self, record: Record) -> None:
         """What needs this service may start."""
-        self.move(record, RUNNING)
+        is_held = record.life is not None and record.life.is_held
+        if record.children is not None and not record.shape.pause and self.wants_paused(record):
+            is_held = True
+        self.move(record, PAUSED if is_held else RUNNING)
+        record.ready_at = record.since
+        if not is_held and record.shape.check:
+            self.checks.begin(record)
         for operation in tuple(self.operations):
             operation.on_ready(record)
         self._tell(record)
+        self.supervision.look()
 
     def stop(self, record: Record) -> None:
         """A requested stop: drain, then end. A group hears `finish` once its services have stopped."""
@@ -222,11 +284,105 @@ class Engine:
         assert isinstance(record.life, Incarnation)
         return record.life
 
+    # -- pause and resume --------------------------------------------------------------------------------------------
+
+    def intend(self, record: Record, intent: Intent, mode: str | None = None) -> None:
+        """What the operator wants of it from now on."""
+        old = record.intent
+        if (old, record.pause_mode) != (intent, mode):
+            record.intent, record.pause_mode = intent, mode
+            self.emit(IntentChanged, record, old=old, new=intent, pause_mode=mode)
+
+    def wants_paused(self, record: Record) -> bool:
+        """Whether it shall be paused, it or a group it is in."""
+        one: Record | None = record
+        while one is not None:
+            if one.intent is HELD:
+                return True
+            one = one.parent
+        return False
+
+    def starts_paused(self, record: Record) -> bool:
+        """Whether it goes from STARTING to PAUSED; a group's hook has to wait for its services."""
+        return record.shape.pause and not record.shape.group and self.wants_paused(record)
+
+    def asks_unpaused(self, record: Record) -> None:
+        """It has shown that it can pause."""
+        self.supervision.asks_unpaused(record)
+
+    def pausing(self, record: Record) -> None:
+        """It begins to pause: `unpaused` waits from now on."""
+        self.move(record, PAUSING)
+        if record.life is not None:
+            record.life.hold()
+
+    def pause(self, record: Record) -> None:
+        """Its on_pause, then PAUSED; a group's services have paused by now."""
+        hook = record.service.on_pause if record.shape.pause else None
+        self._beside(record, "on_pause", hook, self._paused)
+
+    def _paused(self, record: Record) -> None:
+        self.move(record, PAUSED)
+        for operation in tuple(self.operations):
+            operation.on_paused(record)
+        self._tell(record)
+
+    def resume(self, record: Record) -> None:
+        """Its on_resume, then RUNNING; a group's services resume in between."""
+        self.move(record, RESUMING)
+        hook = record.service.on_resume if record.shape.pause else None
+        self._beside(record, "on_resume", hook, self._unheld)
+
+    def _unheld(self, record: Record) -> None:
+        if record.children is None:
+            self.resumed(record)
+            return
+        for operation in tuple(self.operations):
+            operation.on_unheld(record)
+
+    def resumed(self, record: Record) -> None:
+        """It is RUNNING again."""
+        if record.life is not None:
+            record.life.release()
+        self.move(record, RUNNING)
+        if record.shape.check:
+            self.checks.begin(record)
+        for operation in tuple(self.operations):
+            operation.on_resumed(record)
+        self._tell(record)
+
+    def _beside(
+        self,
+        record: Record,
+        what: str,
+        hook: Callable[[], Coroutine[Any, Any, None]] | None,
+        then: Callable[[Record], None],
+    ) -> None:
+        """Call a hook that may fail the incarnation; `then` follows if it did not, and nothing else came between."""
+        if hook is None:
+            then(record)
+            return
+        life, state = self.life(record), record.state
+
+        def done(_: None, error: Exception | None) -> None:
+            if record.life is not life or record.state is not state:
+                return
+            if error is not None:
+                life.fail(error)
+            else:
+                then(record)
+
+        life.beside(hook(), what, record.policy.pause_timeout, done)
+
+    def fit(self, record: Record, is_unready: bool) -> None:
+        """Its own health has turned: time in which it was unready is no time of health."""
+        record.ready_at = math.inf if is_unready else self.now()
+
     # -- what an incarnation tells -----------------------------------------------------------------------------------
 
     def failing(self, record: Record) -> None:
         """A running group itself failed."""
-        self.fail_group(self, record)
+        self.supervision.failing(record)
 
     def ending(self, record: Record) -> None:
         """The incarnation has begun to end, asked or not."""
@@ -250,6 +406,8 @@ class Engine:
         """The incarnation is over: STOPPED, or FAILED with its errors."""
         record.life = None
         record.endpoints = ()
+        if record.shape.check or record in self.checks.said:
+            self.checks.end(record)
         record.returned = returned and not errors
         record.error = one_error(record, errors)
         self.alive -= not record.shape.group
@@ -261,7 +419,7 @@ class Engine:
         for operation in tuple(self.operations):
             known = operation.on_ended(record) or known
         if not known:
-            self.supervise(self, record)
+            self.supervision.ended(record)
 
     def stuck(self, record: Record, what: str) -> None:
         """Something would not stop, and is left behind."""
@@ -272,6 +430,10 @@ class Engine:
         """A service accepts work at `endpoint`."""
         record.endpoints += (endpoint,)
         self.emit(Listening, record, incarnation=record.incarnation, endpoint=endpoint)
+
+    def retract(self, record: Record) -> None:
+        """A service accepts work nowhere."""
+        record.endpoints = ()
 
     def drain_timeout(self, record: Record) -> float:
         """Seconds, cut where the application's own time is short."""
@@ -320,7 +482,3 @@ def one_error(record: Record, errors: list[Exception]) -> Exception | None:
     if len(errors) > 1:
         return ExceptionGroup(f"{record.subject} failed, and then failed to stop cleanly", errors)
     return errors[0] if errors else None
-
-
-def _nobody(engine: Engine, record: Record) -> None:
-    """Until supervision takes its place."""

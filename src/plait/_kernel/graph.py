@@ -45,6 +45,13 @@ def _resolve(record: Record, need: Record | str) -> Record:
     return found
 
 
+def is_met(need: Record) -> bool:
+    """Whether what needs this may start: it is ready, or has finished; of a group, all of it."""
+    if need.children and not need.returned:
+        return need.met and all(map(is_met, need.children.values()))
+    return need.met
+
+
 def _siblings(record: Record) -> dict[str, Record]:
     return (record.parent.children or {}) if record.parent is not None else {}
 

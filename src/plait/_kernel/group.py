@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, TypeVar
 
 from plait._kernel import commands
-from plait._kernel.engine import engine_of
+from plait._kernel.engine import Engine, engine_of
 from plait._kernel.events import ServiceAdded, ServiceRemoved
 from plait._kernel.graph import find
 from plait._kernel.record import Arguments, Record
@@ -118,8 +118,7 @@ class Group(Service):
 
     def snapshot(self) -> Snapshot:
         """The whole tree below, as a frozen value: states, incarnations, errors, endpoints."""
-        engine = engine_of(self._record)
-        return take(self._record, engine.now() if engine is not None else 0.0)
+        return take(self._record, engine_of(self._record) or Engine(self._record))
 
     @property
     def _children(self) -> dict[str, Record]:

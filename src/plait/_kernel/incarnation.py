@@ -5,12 +5,13 @@ Rules:
   groups and cancel scopes may be entered. `on_drain` runs beside it.
 - `on_stop` runs if and only if `on_start` returned; the unwinding always runs.
 - Errors are collected, root cause first, and never keep a later step from running.
+- A service that says itself when it is ready (UNREADY until then) runs under the deadline of its start.
 - Every phase but RUN has a deadline. When it passes the task is cancelled; one that ignores this is cancelled
   again, and then left behind and reported, so that no service can hold up the end of an application.
 - A cancellation that Plait did not ask for is the service's failure.
 
-    NEW ──→ START ──→ RUN ──→ (DRAIN ──→ DRAINED) ──→ END ──→ OVER
-     └────────┴────────────────────────────────────────↑ └──→ LEFT
+    NEW ──→ START ──→ (UNREADY) ──→ RUN ──→ (DRAIN ──→ DRAINED) ──→ END ──→ OVER
+     └────────┴───────────┴──────────────────────────────────────────↑ └──→ LEFT
 """
 
 from __future__ import annotations
@@ -23,10 +24,20 @@ from enum import Enum
 from functools import partial
 from typing import Any, Protocol
 
+from plait._kernel.beside import Beside, contain, contained
 from plait._kernel.deadlines import Deadline, Deadlines
-from plait._kernel.record import Life, Record
+from plait._kernel.record import Done, Life, Record
 from plait._kernel.states import STOPPING
-from plait.errors import LifecycleError, ServiceCancelled, ServiceError, StartTimeout, StopTimeout
+from plait.errors import (
+    CheckTimeout,
+    HookTimeout,
+    LifecycleError,
+    PauseTimeout,
+    ServiceCancelled,
+    ServiceError,
+    StartTimeout,
+    StopTimeout,
+)
 
 GRACE_SHARE = 0.1
 GRACE_MOST = 1.0
@@ -37,6 +48,7 @@ class Phase(Enum):
 
     NEW = "not begun"
     START = "on_start"
+    UNREADY = "run, not ready yet"
     RUN = "run"
     DRAIN = "on_drain"
     DRAINED = "its services are stopping"
@@ -45,9 +57,9 @@ class Phase(Enum):
     LEFT = "left behind"
 
 
-_NEW, _START, _RUN, _DRAIN = Phase.NEW, Phase.START, Phase.RUN, Phase.DRAIN
+_NEW, _START, _UNREADY, _RUN, _DRAIN = Phase.NEW, Phase.START, Phase.UNREADY, Phase.RUN, Phase.DRAIN
 _DRAINED, _END, _OVER, _LEFT = Phase.DRAINED, Phase.END, Phase.OVER, Phase.LEFT
-_RUNNING = (_RUN, _DRAIN, _DRAINED)
+_RUNNING = (_UNREADY, _RUN, _DRAIN, _DRAINED)
 
 
 class Owner(Protocol):
@@ -58,6 +70,8 @@ class Owner(Protocol):
 
     def create_task(self, coro: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]: ...
     def started(self, record: Record) -> None: ...
+    def starts_paused(self, record: Record) -> bool: ...
+    def asks_unpaused(self, record: Record) -> None: ...
     def failing(self, record: Record) -> None: ...
     def ending(self, record: Record) -> None: ...
     def drained(self, record: Record, *, in_time: bool) -> None: ...
@@ -95,15 +109,19 @@ class Incarnation(Life):
     """See the module's rules. Made by the engine when a service starts."""
 
     __slots__ = (
+        "_asks",
         "_cancels",
         "_deadline",
         "_draining",
         "_errors",
         "_heeds",
+        "_held",
+        "_is_held",
         "_late",
         "_owner",
         "_phase",
         "_record",
+        "_said_ready",
         "_spawned",
         "_stack",
         "_stopping",
@@ -129,6 +147,13 @@ class Incarnation(Life):
         """How often the deadline of the END phase has passed."""
         self._heeds = False
         """`run` has read `self.stopping`, and so is given time to return by itself."""
+        self._asks = False
+        """`unpaused` was called, so this incarnation can pause."""
+        self._held: asyncio.Event | None = None
+        """While it is paused: set when it is resumed."""
+        self._is_held = False
+        """The task itself waits there."""
+        self._said_ready = False
 
     # -- the life itself: one task, top to bottom --------------------------------------------------------------------
 
@@ -147,12 +172,15 @@ class Incarnation(Life):
                 if shape.start:
                     await service.on_start()
                 has_started = True
+                if self._phase is _START and self._owner.starts_paused(self._record):
+                    self.hold()
+                    await service.on_pause()
             except BaseException as exc:
                 self._fault(exc)
-        if has_started and self._phase is _START:
-            self._phase = _RUN
-            self._disarm()
-            self._owner.started(self._record)
+        if has_started and self._phase is _START and not self._errors:
+            self._phase = _UNREADY
+            if not shape.manual or self._said_ready:
+                self._ready()
         while self._phase in _RUNNING:
             try:
                 if shape.run:
@@ -166,14 +194,21 @@ class Incarnation(Life):
                     self._owner.failing(self._record)  # its services stop first, then it is woken
             if not shape.group:
                 break
+        if self._phase is _UNREADY and returned:
+            self._note(ServiceError(f"{self._record.subject} returned from run() before it called ready()"))
         await self._end(has_started, returned)
+
+    def _ready(self) -> None:
+        self._phase = _RUN
+        self._disarm()
+        self._owner.started(self._record)
 
     def _told_to_end(self) -> asyncio.Future[None]:
         self._wake = self._owner.loop.create_future()
         return self._wake
 
     async def _end(self, has_started: bool, returned: bool) -> None:
-        unasked = self._phase is _RUN
+        unasked = self._phase in (_UNREADY, _RUN)
         if self._cancels:
             await self._settle()
         if self._phase is _DRAIN and self._draining is not None:
@@ -240,6 +275,7 @@ class Incarnation(Life):
         """A stop was requested: drain, then end; a group then waits for `finish`."""
         if self._stopping is not None:
             self._stopping._event.set()
+        self._heeds = self._heeds and not self._is_held  # one that waits to be resumed does not see it
         if self._phase is _RUN and not self._errors and (self._record.shape.drain or self._heeds):
             self._phase = _DRAIN
             if self._record.shape.drain:
@@ -278,7 +314,7 @@ class Incarnation(Life):
             self._to_end()
             self._interrupt()
 
-    def _fail(self, exc: BaseException) -> None:
+    def fail(self, exc: BaseException) -> None:
         """Something beside the task failed: the incarnation ends, a group after its services."""
         self._fault(exc)
         if self._record.shape.group and self._phase is _RUN:
@@ -315,7 +351,7 @@ class Incarnation(Life):
         if self._phase is _NEW:
             self._fault(CancelledError())  # before the task's first step, so that no step of its own could tell
             self._over(False)
-        elif self._phase is _START:
+        elif self._phase in (_START, _UNREADY):
             timeout = f"{self._record.policy.start_timeout:g} s"
             self._note(StartTimeout(self._late_text("was not ready after", timeout, "start_timeout")))
             self.finish()
@@ -375,7 +411,7 @@ class Incarnation(Life):
         if isinstance(exc, GeneratorExit):
             raise exc
         if not isinstance(exc, CancelledError):
-            self._note(exc if isinstance(exc, Exception) else _contained(exc))
+            self._note(exc if isinstance(exc, Exception) else contained(exc))
         elif self._cancels:
             self._cancels -= 1
             self._uncancel()
@@ -411,14 +447,14 @@ class Incarnation(Life):
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str | None) -> asyncio.Task[Any]:
         """A task that ends with `run`, or fails the incarnation; see `Service.spawn`."""
-        if self._phase not in (_NEW, _START, _RUN, _DRAIN):
+        if self._phase not in (_NEW, _START, _UNREADY, _RUN, _DRAIN):
             coro.close()
             raise LifecycleError(
                 f"{self._record.subject} called spawn() while it was {self._record.state.value}; "
                 "spawn in on_start, run or while it runs"
             )
         task = self._owner.create_task(
-            _contain(coro), f"{self._record.path} {name or getattr(coro, '__qualname__', 'spawned')}"
+            contain(coro), f"{self._record.path} {name or getattr(coro, '__qualname__', 'spawned')}"
         )
         task.add_done_callback(lambda _: coro.close())  # one cancelled before its first step has not begun it
         self._adopt(task)
@@ -436,14 +472,14 @@ class Incarnation(Life):
         self._spawned.discard(task)
         if task.cancelled() or (exc := task.exception()) is None:
             return
-        assert isinstance(exc, Exception)  # _contain sees to it
+        assert isinstance(exc, Exception)  # contain sees to it
         if self._phase in (_OVER, _LEFT):
             context = {"message": f"a task {self._record.subject} left behind failed", "exception": exc, "task": task}
             self._owner.loop.call_exception_handler(context)
         elif self._phase in (_DRAIN, _DRAINED, _END):
             self._note(exc)
         else:
-            self._fail(exc)
+            self.fail(exc)
 
     def stopping(self) -> Stopping:
         """The awaitable `Service.stopping`; reading it in `run` asks for time to return."""
@@ -454,6 +490,75 @@ class Incarnation(Life):
         if self._task is not None and self._record.shape.run and asyncio.current_task() is self._task:
             self._heeds = True
         return self._stopping
+
+    # -- pause, readiness, hooks beside it ---------------------------------------------------------------------------
+
+    def beside(self, work: Coroutine[Any, Any, Any], what: str, timeout: float, done: Done) -> asyncio.Task[Any]:
+        """Run a hook beside `run`; see beside.py. LifecycleError if it is ending."""
+        if self._phase not in _RUNNING:
+            work.close()
+            raise LifecycleError(f"{self._record.subject} is ending, so its {what} is not called")
+        text = f"{what} of {self._record.subject} was not done after {timeout:g} s"
+        late = partial(_late, _LATE.get(what, HookTimeout), text)
+        task = Beside(self._owner, work, f"{self._record.path} {what}", timeout, late, done).task
+        if self._spawned is None:
+            self._spawned = set()
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+        return task
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether it has the hooks, or has asked `unpaused`."""
+        return self._asks or self._record.shape.pause
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is paused, or on its way to that or from it."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """From now on `unpaused` waits."""
+        if self._held is None:
+            self._held = asyncio.Event()
+
+    def release(self) -> None:
+        """It is resumed."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.set()
+
+    async def unpaused(self) -> None:
+        """See `Service.unpaused`."""
+        if not self._asks:
+            self._asks = True
+            self._owner.asks_unpaused(self._record)
+        is_mine = asyncio.current_task() is self._task
+        while (held := self._held) is not None:
+            self._is_held = is_mine
+            try:
+                await held.wait()
+            finally:
+                self._is_held = False
+
+    def said_ready(self) -> None:
+        """See `Service.ready`."""
+        self._said_ready = True
+        if self._phase is _UNREADY:
+            self._ready()
+
+    def extend_start(self, seconds: float) -> None:
+        """See `Service.extend_start`."""
+        deadline = self._deadline if self._phase in (_NEW, _START, _UNREADY) else None
+        if deadline is not None and self._owner.loop.time() + seconds > deadline.when:
+            self._arm(seconds)
+
+
+_LATE: dict[str, type[Exception]] = {"on_pause": PauseTimeout, "on_resume": PauseTimeout, "check": CheckTimeout}
+
+
+def _late(kind: type[Exception], text: str, task: asyncio.Task[Any]) -> Exception:
+    return kind(f"{text}, it is at {where(task)}")
 
 
 async def _leave_task_group(group: Any, kind: Any, error: BaseException | None, trace: Any) -> bool | None:
@@ -472,20 +577,6 @@ async def _leave_task_group(group: Any, kind: Any, error: BaseException | None, 
         if exc is not cancelled:
             raise
     return None
-
-
-async def _contain(coro: Coroutine[Any, Any, Any]) -> Any:
-    """`coro`, but SystemExit and KeyboardInterrupt, which a task would let out of the loop, become its failure."""
-    try:
-        return await coro
-    except (SystemExit, KeyboardInterrupt) as exc:
-        raise _contained(exc) from exc
-
-
-def _contained(exc: BaseException) -> ServiceError:
-    error = ServiceError(f"a service raised {exc!r}; to end the program call application.stop()")
-    error.__cause__ = exc
-    return error
 
 
 _ASYNCIO = asyncio.__path__[0]

@@ -4,7 +4,8 @@ Rules:
 - An operation is a set of services and, for each, a count of what it still waits for. Nothing polls: a service
   begins in the very call that brought its count to zero.
 - Start: a service waits for its group to open and for what it needs to be ready. The first failure ends the
-  operation: what is starting is cancelled, what has started is stopped, in reverse.
+  operation: what is starting is cancelled, what has started is stopped, in reverse. One that can be parked, and what
+  needs it, is left to supervision instead, and holds up nothing.
 - Stop: a service waits for its group to have drained and for its dependents to have stopped. A group ends after its
   services. Errors are collected, and keep nothing from stopping.
 - Cancelling one who waits for an operation ends his wait; when the last who waits for a start is cancelled, the
@@ -17,12 +18,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from plait._kernel import collector
 from plait._kernel.budget import shrink
 from plait._kernel.engine import Engine, Operation
-from plait._kernel.graph import known_needs, needs_of
+from plait._kernel.graph import is_met, known_needs, needs_of
 from plait._kernel.record import Record
 from plait._kernel.states import AT_REST, DOWN, LIVE, RUNNING, STARTING, STOPPING
 
@@ -120,8 +122,10 @@ class Ordered(Operation):
 class Start(Ordered):
     """Bring `target`, and all below it that is at rest and meant to be up, to readiness."""
 
-    def __init__(self, engine: Engine, target: Record) -> None:
+    def __init__(self, engine: Engine, target: Record, *, omit: Callable[[Record], bool] | None = None) -> None:
         super().__init__(engine, target)
+        self._omit = omit
+        self._then: Callable[[], object] | None = None
         self.waiters = 0
         self.interrupted = False
         """It was told to stop, and nothing failed."""
@@ -134,9 +138,10 @@ class Start(Ordered):
         self._gate: Record | None = None
         """The group that must open before the target may start."""
 
-    def launch(self) -> None:
-        """Begin with all that waits for nothing."""
-        self._launch(_to_start(self.target))
+    def launch(self, then: Callable[[], object] | None = None) -> None:
+        """Begin with all that waits for nothing; `then` is called at the end. What `omit` says is left alone."""
+        self._then = then
+        self._launch(_to_start(self.target, self._omit))
         group = self.target.parent
         if group is not None and not group.is_open:
             self._gate = group
@@ -155,7 +160,7 @@ class Start(Ordered):
         for need in needs_of(record):
             if need in self._members or need.state is STARTING:
                 self._block(record, need)
-            elif not need.met:
+            elif not is_met(need):
                 self._skip(record, need)
                 return
 
@@ -172,6 +177,9 @@ class Start(Ordered):
         self._pump()
 
     def on_ready(self, record: Record) -> None:
+        if record.children and record in self._blocks and not is_met(record):
+            for dependent in self._blocks.pop(record):
+                self._skip(dependent, record)
         self._release_blocked(record)
         if record in self._members:
             del self._members[record]
@@ -190,8 +198,12 @@ class Start(Ordered):
         if not is_ours or self.interrupted or self._rollback is not None:
             return False
         if record.error is not None:
-            self.culprit = record
-            self.abort(record.error)
+            shelter = self._shelter(record)
+            if shelter is not None:
+                self._leave_out(shelter, record)
+            else:
+                self.culprit = record
+                self.abort(record.error)
             return True
         if record in self._members:  # an operator stopped it while it was starting
             del self._members[record]
@@ -201,11 +213,37 @@ class Start(Ordered):
         self._pump()
         return False
 
+    def _shelter(self, record: Record) -> Record | None:
+        """The nearest that can be parked, of the failed one and the groups it is in; not the target."""
+        one: Record | None = record
+        while one is not None and one is not self.target:
+            if one.policy.on_exhausted == "park":
+                return one
+            one = one.parent
+        return None
+
+    def _leave_out(self, shelter: Record, culprit: Record) -> None:
+        """Supervision takes it from here, once all that has begun in it has stopped."""
+        for record in shelter.below():
+            self._members.pop(record, None)
+            self._waits.pop(record, None)
+            self.begun.pop(record, None)
+        not_started = partial(self.engine.supervision.not_started, shelter, culprit)
+        if shelter is culprit:
+            not_started()
+        else:
+            Stop(self.engine, shelter, [shelter], cause=culprit.error).launch(not_started)
+        for record in shelter.below():
+            for dependent in self._blocks.pop(record, ()):
+                self._skip(dependent, record)
+        self._child_done(shelter)
+        self._pump()
+
     def _skip(self, record: Record, need: Record) -> None:
-        """What needs a service that is down stays as it is, and nobody waits for it."""
+        """What needs a service that is away stays as it is, and nobody waits for it."""
         if record not in self._members:
             return
-        log.warning("%s was not started: it needs %s, which is %s", record.subject, need.subject, need.state.value)
+        self.engine.supervision.wait_for(record, need)
         for other in record.below():
             self._members.pop(other, None)
             self._waits.pop(other, None)
@@ -241,7 +279,7 @@ class Start(Ordered):
     def _rolled_back(self) -> None:
         assert self._rollback is not None
         self.errors += self._rollback.errors
-        self._close()
+        self._end()
 
     def superseded(self, stop: Stop) -> None:
         """A stop of all that this starts has begun; it does the work."""
@@ -249,19 +287,26 @@ class Start(Ordered):
             self.interrupted = True
             self._members.clear()
             self._queue.clear()
-            stop.done.add_done_callback(lambda _: self._close())
+            stop.done.add_done_callback(lambda _: self._end())
 
     def _complete(self) -> None:
         if self._rollback is None and not self.interrupted:
-            self._close()
+            self._end()
+
+    def _end(self) -> None:
+        self._close()
+        if self._then is not None:
+            self._then()
 
 
-def _to_start(target: Record) -> Iterable[Record]:
+def _to_start(target: Record, omit: Callable[[Record], bool] | None) -> Iterable[Record]:
     """Below `target`, each group before its services: what is at rest and meant to be up."""
     stack = [target]
     while stack:
         record = stack.pop()
-        if record is not target and record.intent is DOWN:
+        if record is not target and (record.intent is DOWN or (record.care is not None and record.care.is_parked)):
+            continue
+        if omit is not None and omit(record):
             continue
         if record.state in AT_REST:
             yield record
@@ -299,6 +344,7 @@ class Stop(Ordered):
             for need in known_needs(record) if record.needs else ():
                 if need in self._members:
                     self._block(need, record)
+        self.engine.supervision.withdraw(records)
         for operation in tuple(self.engine.operations):
             if isinstance(operation, Start):
                 if any(operation.target.within(record) for record in records):
@@ -354,6 +400,7 @@ class Stop(Ordered):
 def withdraw(engine: Engine, records: Iterable[Record]) -> None:
     """What is at rest, and may be about to start, shall not."""
     records = tuple(records)
+    engine.supervision.withdraw(records)
     for operation in tuple(engine.operations):
         if isinstance(operation, Start):
             if any(operation.target.within(record) for record in records):

@@ -50,8 +50,42 @@ class Life:
         """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
         raise NotImplementedError
 
-    def beside(self, work: Coroutine[Any, Any, Any], what: str, timeout: float, done: Done) -> None:
+    def beside(self, work: Coroutine[Any, Any, Any], what: str, timeout: float, done: Done) -> asyncio.Task[Any]:
         """Run a hook beside `run`; `done` is called once, with its result or with what went wrong."""
+        raise NotImplementedError
+
+    def fail(self, exc: BaseException) -> None:
+        """Something beside the task failed: the incarnation ends, a group after its services."""
+        raise NotImplementedError
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether it can be told to pause."""
+        raise NotImplementedError
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is paused, or on its way to that or from it."""
+        raise NotImplementedError
+
+    def hold(self) -> None:
+        """From now on `unpaused` waits."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """It is resumed."""
+        raise NotImplementedError
+
+    async def unpaused(self) -> None:
+        """Until it is not paused."""
+        raise NotImplementedError
+
+    def said_ready(self) -> None:
+        """The service says that it is ready."""
+        raise NotImplementedError
+
+    def extend_start(self, seconds: float) -> None:
+        """The service asks for more time to start."""
         raise NotImplementedError
 
 

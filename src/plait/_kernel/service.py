@@ -1,6 +1,7 @@
 """Service: what authors subclass.
 
-Rules: authors override hooks (hooks.py), and nothing else; `start`, `stop` and `restart` own the state machine.
+Rules: authors override hooks (hooks.py), and nothing else; `start`, `stop`, `restart`, `pause` and `resume` own the
+state machine.
 No upcall is ever needed: `__new__` makes the kernel's record. A service belongs to one group, once.
 """
 
@@ -13,37 +14,39 @@ import re
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from typing import Any, ClassVar, ParamSpec, TypeVar, cast, overload
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 
 from plait._kernel import commands
+from plait._kernel.checks import health_of
 from plait._kernel.engine import Engine, engine_of
+from plait._kernel.health import Health
 from plait._kernel.hooks import HOOKS, Hooks, Shape
 from plait._kernel.host import Host
 from plait._kernel.incarnation import Stopping
-from plait._kernel.policy import DEFAULT, Policy
+from plait._kernel.policy import DEFAULT, Policy, duration
 from plait._kernel.record import NO_ARGUMENTS, Arguments, Record
 from plait._kernel.reserved import check_subclass, guard
-from plait._kernel.states import Intent, State
+from plait._kernel.states import LIVE, Intent, State
 from plait.errors import LifecycleError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 RESERVED = frozenset(
-    {"application", "effective_policy", "enter", "intent", "log", "name", "path", "pause", "ready", "restart"}
-    | {"resume", "run_in_thread", "spawn", "start", "state", "stop", "stopping", "unpaused"}
+    {"application", "effective_policy", "enter", "extend_start", "health", "intent", "log", "name", "path", "pause"}
+    | {"ready", "restart", "resume", "run_in_thread", "spawn", "start", "state", "stop", "stopping", "unpaused"}
 )
-"""What a service may neither override nor assign. `pause`, `resume`, `ready`, `unpaused` are kept for Plait."""
+"""What a service may neither override nor assign."""
 
 _logger = logging.getLogger("plait.service")
 
 
 class Service(Hooks):
-    """Something that starts, runs and stops, as part of an application.
+    """Something that starts, runs, can pause, and stops, as part of an application.
 
-    Override any of `on_start`, `run`, `on_drain`, `on_stop`. Add it to a group or an application, which
-    starts it after what it needs, and stops it before that. One service may live several times; each life is an
-    incarnation, with a task of its own if a hook needs one.
+    Override any of `on_start`, `run`, `on_drain`, `on_stop`, `on_pause` with `on_resume`, `on_reload`, `check`. Add
+    it to a group or an application, which starts it after what it needs, stops it before that, and starts it again
+    when it fails. Each of its lives is an incarnation, with a task of its own if a hook needs one.
     """
 
     __slots__ = ("__weakref__", "_record")
@@ -54,6 +57,12 @@ class Service(Hooks):
 
     policy: ClassVar[Policy] = DEFAULT
     """The class's own policy; keyword arguments of `add` override its fields."""
+
+    readiness: ClassVar[Literal["auto", "manual"]] = "auto"
+    """Ready when `on_start` has returned, or, "manual", when the service calls `self.ready()`."""
+
+    pause_modes: ClassVar[tuple[str, ...]] = ()
+    """The ways in which `pause(mode=...)` may pause it; its `on_pause` asks `self._pause_mode`."""
 
     _record: Record
 
@@ -67,7 +76,11 @@ class Service(Hooks):
         check_subclass(cls)
         if not isinstance(cls.policy, Policy):
             raise TypeError(f"{cls.__name__}.policy is {cls.policy!r}; it takes a Policy(...)")
-        cls._shape = Shape(cls, group=cls._is_group)
+        if cls.readiness not in ("auto", "manual"):
+            raise ValueError(f"{cls.__name__}.readiness is {cls.readiness!r}; it may be auto, manual")
+        if cls.readiness == "manual" and cls._is_group:
+            raise TypeError(f"{cls.__name__}.readiness is 'manual', but a group is ready when its services are")
+        cls._shape = Shape(cls, group=cls._is_group, manual=cls.readiness == "manual")
 
     @classmethod
     def _make_record(cls, service: Service, arguments: Arguments) -> Record:
@@ -140,8 +153,34 @@ class Service(Hooks):
         await commands.stop(self._record)
 
     async def restart(self) -> None:
-        """Stop it and start it again, it alone: a new incarnation. Errors are those of `stop` and `start`."""
+        """Stop it and start it again, it alone: a new incarnation; one that is paused comes back paused.
+
+        What goes wrong while it stops is an event and a log line. Errors are those of `start`.
+        """
         await commands.restart(self._record)
+
+    async def pause(self, mode: str | None = None) -> tuple[str, ...]:
+        """Let it take no new work, and keep what is open; return when it is paused.
+
+        A group pauses all in it that can; the result is the paths of those that cannot, and go on. CannotPause if
+        this service cannot, PauseFailed if one failed of it, ValueError if the class does not know the `mode`. What
+        is at rest and not down comes up paused when it starts: the intent stays until `resume`.
+        """
+        modes = {mode for one in self._record.below() for mode in _modes(one)}
+        return await commands.pause(self._record, mode, sorted(modes))
+
+    async def resume(self) -> None:
+        """Take work again; return when it does. What was paused by itself in a group stays paused with that.
+
+        LifecycleError if a group it is in is paused: resume that. PauseFailed if a hook failed.
+        """
+        await commands.resume(self._record)
+
+    @property
+    def health(self) -> Health:
+        """How well it does now: ready, degraded or unready, and why. A group's is made of what it holds."""
+        engine = engine_of(self._record) or Engine(self._record)
+        return health_of(engine.checks.assess(self._record)[self._record])
 
     # -- what its own code may ask -----------------------------------------------------------------------------------
 
@@ -198,6 +237,50 @@ class Service(Hooks):
                 self.log.warning("a thread that was waited for while stopping raised %r", error)
             raise
 
+    def ready(self) -> None:
+        """Say that it is ready, for a class with `readiness = "manual"`. LifecycleError for any other."""
+        if not self._record.shape.manual:
+            raise LifecycleError(
+                f"{type(self).__name__} is ready when its on_start returns; set readiness = 'manual' to say it yourself"
+            )
+        self._engine().life(self._record).said_ready()
+
+    def extend_start(self, seconds: float) -> None:
+        """Ask for more time to start: `seconds` from now, if that is later than the deadline. No effect once ready."""
+        seconds = duration("extend_start()", seconds)
+        self._engine().life(self._record).extend_start(seconds)
+
+    async def unpaused(self) -> None:
+        """Wait while it is paused; return at once if it is not.
+
+        A service whose `run` calls this before it takes work can be paused without any hook.
+        """
+        await self._engine().life(self._record).unpaused()
+
+    @property
+    def _pause_mode(self) -> str | None:
+        """How it shall be paused: what was said to `pause` of it, or of a group it is in."""
+        record: Record | None = self._record
+        while record is not None:
+            if record.intent is Intent.PAUSED and record.pause_mode is not None:
+                return record.pause_mode
+            record = record.parent
+        return None
+
+    @property
+    def _starts_paused(self) -> bool:
+        """Whether this incarnation goes from STARTING to PAUSED, so on_start need not open what on_pause closes."""
+        return self._engine().starts_paused(self._record)
+
+    def _set_health(self, health: Health) -> None:
+        """Say how well it does, where that is known without a check."""
+        if self._record.state in LIVE:
+            self._engine().checks.say(self._record, health)
+
+    def _retract(self) -> None:
+        """Say that this incarnation accepts work nowhere, for now."""
+        self._engine().retract(self._record)
+
     def _announce(self, endpoint: str) -> None:
         """Say that this incarnation accepts work at `endpoint`, a URL with the real port."""
         self._engine().announce(self._record, endpoint)
@@ -224,6 +307,10 @@ class _ServiceLog(logging.LoggerAdapter[logging.Logger]):
         record: Record = cast(Any, self.extra)["record"]
         extra = {"service": record.path, "incarnation": record.incarnation, **(kwargs.get("extra") or {})}
         return msg, {**kwargs, "extra": extra}
+
+
+def _modes(record: Record) -> tuple[str, ...]:
+    return type(record.service).pause_modes if isinstance(record.service, Service) else ()
 
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

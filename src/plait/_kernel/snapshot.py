@@ -8,22 +8,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from plait._kernel.checks import Assessments, health_of
+from plait._kernel.engine import Engine
+from plait._kernel.health import Health
 from plait._kernel.record import Record
 from plait._kernel.states import Intent, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One service, and in `services` what it holds. `age` is seconds in the present state, 0 if never started."""
+    """One service, and in `services` what it holds.
+
+    `age` is seconds in the present state, 0 if it never started. `failures` is how often it failed in a row,
+    `restarts` how often it was started again by itself; `restart_in` is seconds until the next time, None if it waits
+    for nothing or for another service.
+    """
 
     name: str
     path: str
     kind: str
     state: State
     intent: Intent
+    pause_mode: str | None
+    health: Health
+    generation: int
     incarnation: int
     age: float
     error: str | None
+    failures: int
+    restarts: int
+    restart_in: float | None
+    is_parked: bool
     needs: tuple[str, ...]
     endpoints: tuple[str, ...]
     services: tuple[Snapshot, ...]
@@ -46,18 +61,30 @@ def error_text(error: BaseException | None) -> str | None:
     return None if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def take(record: Record, now: float) -> Snapshot:
-    """`record` and all below it; `now` is the loop's time."""
+def take(record: Record, engine: Engine) -> Snapshot:
+    """`record` and all below it."""
+    return _take(record, engine, engine.checks.assess(record))
+
+
+def _take(record: Record, engine: Engine, assessments: Assessments) -> Snapshot:
+    now, care = engine.now(), record.care
     return Snapshot(
         name=record.name,
         path=record.path,
         kind=kind_of(record),
         state=record.state,
         intent=record.intent,
+        pause_mode=record.pause_mode,
+        health=health_of(assessments[record]),
+        generation=engine.generation,
         incarnation=record.incarnation,
         age=max(0.0, now - record.since) if record.incarnation else 0.0,
         error=error_text(record.error),
+        failures=care.failures if care is not None else 0,
+        restarts=care.restarts if care is not None else 0,
+        restart_in=max(0.0, care.due - now) if care is not None and care.wake is not None else None,
+        is_parked=care is not None and care.is_parked,
         needs=tuple(need if isinstance(need, str) else "/" + need.path for need in record.needs),
         endpoints=record.endpoints,
-        services=tuple(take(child, now) for child in (record.children or {}).values()),
+        services=tuple(_take(child, engine, assessments) for child in (record.children or {}).values()),
     )

@@ -1,0 +1,76 @@
+"""How long to wait before a service is started again, and when to stop trying.
+
+Rules: the delay before restart n is drawn from half of to all of min(60, 0.5 x 2^n) seconds. n starts anew after
+max(60, the last delay) seconds of health, which is computed when the service fails next. Restarts are used up when
+one service has failed 16 times in a row without health, or when there were more than max(10, 3 x services) failures in
+60 s.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plait._kernel.deadlines import Deadline
+    from plait._kernel.operations import Stop
+    from plait._kernel.record import Record
+
+FIRST = 0.5
+MOST = 60.0
+HEALTHY = 60.0
+"""Seconds of health after which a service is as good as new."""
+IN_A_ROW = 16
+WINDOW = 60.0
+LEAST_ALLOWED = 10
+ALLOWED_EACH = 3
+
+
+class Care:
+    """What supervision remembers of a record: its failures, and what it waits for."""
+
+    __slots__ = ("after", "blocked", "delay", "due", "failures", "gave_up", "is_parked", "recent", "restarts", "wake")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """In a row, without health between them."""
+        self.restarts = 0
+        """How often it was started again, in all."""
+        self.delay = 0.0
+        """Seconds before its last restart."""
+        self.due = 0.0
+        """The loop's time at which it may start again."""
+        self.recent: deque[float] = deque()
+        """When there were failures, in the loop's time: a group's, or those of one that is parked by itself."""
+        self.is_parked = False
+        self.gave_up = False
+        """A group: it ends because of one of its services."""
+        self.wake: Deadline | None = None
+        self.blocked: Stop | None = None
+        """What must have stopped before it may start."""
+        self.after: Record | None = None
+        """Who must have started before it may."""
+
+    def failed(self, health: float) -> None:
+        """It failed after `health` seconds of health."""
+        if health >= max(HEALTHY, self.delay):
+            self.failures = 0
+        self.failures += 1
+
+    def count(self, now: float) -> int:
+        """One more failure in the window; how many there are in it."""
+        self.recent.append(now)
+        while self.recent[0] <= now - WINDOW:
+            self.recent.popleft()
+        return len(self.recent)
+
+    def next_delay(self) -> float:
+        """Seconds to wait before the next restart."""
+        self.delay = random.uniform(0.5, 1.0) * min(MOST, FIRST * 2.0 ** min(self.failures, 40))
+        return self.delay
+
+
+def allowed(services: int) -> int:
+    """How many failures a group of so many services may have in the window."""
+    return max(LEAST_ALLOWED, ALLOWED_EACH * services)
