@@ -54,8 +54,8 @@ async def start(record: Record) -> None:
     if operation is None:
         operation = Start(engine, record)
         operation.launch()
-    await _join_start(operation)
-    _raise_start(operation)
+    await join_start(operation)
+    raise_start(operation)
 
 
 def _check_stays(engine: Engine, record: Record) -> None:
@@ -106,19 +106,20 @@ async def _wait_ready(engine: Engine, operation: Start, record: Record) -> None:
         raise StartInterrupted(f"{record.subject} was stopped while it was starting")
 
 
-async def _join_start(operation: Start) -> None:
+async def join_start(operation: Start) -> None:
+    """Until it is over; when the last who waits for it is cancelled, it is rolled back first."""
     operation.waiters += 1
     try:
         await wait(operation.done)
     except asyncio.CancelledError:
         operation.waiters -= 1
         if not operation.waiters:
-            operation.abort(None)
-            await wait_out(operation.done)
+            await wait_out(operation.undo())
         raise
 
 
-def _raise_start(operation: Start) -> None:
+def raise_start(operation: Start) -> None:
+    """What a start that is over has failed of: StartFailed, or StartInterrupted."""
     subject = operation.target.subject
     if operation.errors:
         raise StartFailed(_start_text(operation), operation.errors)

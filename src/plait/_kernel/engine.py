@@ -86,6 +86,9 @@ class Supervision:
     def wait_for(self, record: Record, need: Record) -> None:
         """It shall start when `need` is there."""
 
+    def bring_back(self, records: Iterable[Record], reason: str) -> None:
+        """They were stopped, and shall start again as soon as they may."""
+
     def begun(self, record: Record) -> None:
         """It starts, whoever started it."""
 

@@ -342,6 +342,17 @@ class Incarnation(Life):
             self._disarm()
         self._deadline = self._owner.deadlines.after(timeout, self._overdue)
 
+    def hurry(self) -> None:
+        """See `Life.hurry`."""
+        if self._phase is _DRAIN:
+            timeout = self._owner.drain_timeout(self._record)
+        elif self._phase is _END and not self._late:
+            timeout = self._owner.stop_timeout(self._record)
+        else:
+            return
+        if self._deadline is not None and self._owner.loop.time() + timeout < self._deadline.when:
+            self._arm(timeout)
+
     def _disarm(self) -> None:
         if self._deadline is not None:
             self._owner.deadlines.cancel(self._deadline)

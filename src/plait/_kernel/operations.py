@@ -276,6 +276,16 @@ class Start(Ordered):
         self._rollback = Stop(self.engine, self.target, self.begun, cause=cause)
         self._rollback.launch(self._rolled_back)
 
+    def undo(self) -> asyncio.Future[None]:
+        """As `abort` for want of a caller, also when all is ready but he has not heard of it; done when it is over."""
+        if not self.done.done():
+            self.abort(None)
+        elif not self.errors and not self.interrupted:
+            stop = Stop(self.engine, self.target, self.begun)
+            stop.launch()
+            return stop.done
+        return self.done
+
     def _rolled_back(self) -> None:
         assert self._rollback is not None
         self.errors += self._rollback.errors
@@ -365,6 +375,14 @@ class Stop(Ordered):
             self.engine.shrink = shrink(self._members, self._blocks, self._timeout - self._delay)
         self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
         self._pump()
+
+    def hurry(self, timeout: float) -> None:
+        """It has only `timeout` seconds from now on: all its deadlines are cut, those that run included."""
+        self.engine.shutdown_timeout = timeout
+        self.engine.shrink = shrink(self._members, self._blocks, timeout)
+        for record in self._members:
+            if record.life is not None:
+                record.life.hurry()
 
     def _begin(self, record: Record) -> None:
         if record.state in LIVE and (record in self._begun or record.state is not STOPPING):

@@ -50,6 +50,10 @@ class Life:
         """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
         raise NotImplementedError
 
+    def hurry(self) -> None:
+        """Its deadlines have been cut: the one that runs as well."""
+        raise NotImplementedError
+
     def beside(self, work: Coroutine[Any, Any, Any], what: str, timeout: float, done: Done) -> asyncio.Task[Any]:
         """Run a hook beside `run`; `done` is called once, with its result or with what went wrong."""
         raise NotImplementedError

@@ -157,6 +157,10 @@ class Supervision(kernel.Supervision):
             if record.state in (STOPPED, FAILED):
                 self._engine.move(record, BACKOFF, record.error)
 
+    def bring_back(self, records: Iterable[Record], reason: str) -> None:
+        for record in records:
+            self._schedule(record, None, reason)
+
     def look(self) -> None:
         if not self.waiting:
             return
