@@ -20,6 +20,7 @@ LAYERS = [
     {"net", "observe"},
     {"control"},
     {"process"},
+    {"testing"},
     {"cli", "__main__"},
 ]
 """Lowest first. `plait` itself, which imports every public name on use, stands outside."""
@@ -62,6 +63,12 @@ def test_a_module_imports_only_its_own_layer_and_those_below(name: str) -> None:
     for imported in imports(name, modules()[name]):
         if imported:
             assert layer(imported) <= layer(name), f"plait.{name} imports plait.{imported}"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in modules() if name and not name.startswith("testing")))
+def test_nothing_imports_what_is_for_tests(name: str) -> None:
+    """`plait.testing` stands beside the command line, and no program pays for it."""
+    assert not [imported for imported in imports(name, modules()[name]) if imported.startswith("testing")]
 
 
 def test_there_is_no_import_cycle() -> None:

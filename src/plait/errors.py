@@ -176,3 +176,10 @@ class StopFailed(ExceptionGroup[Exception]):
 
     def derive(self, excs: Sequence[Exception], /) -> StopFailed:  # type: ignore[override]
         return StopFailed(self.message, excs)
+
+
+# -- a test went wrong ------------------------------------------------------------------------------------------
+
+
+class Deadlock(PlaitError, RuntimeError):
+    """On a virtual clock everything waits, and nothing is due; the message names each task and the line it is at."""
