@@ -9,6 +9,9 @@ from plait import Service
 
 Diary = list[str]
 
+FATAL: dict[str, Any] = {"restart": "never", "significant": True}
+"""The policy of a service whose failure is the end of its application."""
+
 
 class Writer(Service):
     """Writes each of its hooks into a diary shared by the test; may be slow or fail in any of them."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from diary import Diary, Runner, Writer
+from diary import FATAL, Diary, Runner, Writer
 from plait import Application, Service, State
 from plait.errors import ApplicationFailed, LifecycleError, ServiceCancelled, ServiceError, StartFailed
 
@@ -100,7 +100,7 @@ async def test_what_was_entered_sees_what_ended_the_incarnation(how: str) -> Non
                 await asyncio.Event().wait()
 
     app = Application("shop")
-    ending = app.add(Ending())
+    ending = app.add(Ending(), **FATAL)
     serving = asyncio.create_task(app.serve())
     while ending.state not in (State.RUNNING, State.STOPPED, State.FAILED):
         await asyncio.sleep(0)
@@ -134,11 +134,11 @@ async def enter_from_the_body(app: Application, wrong: Service) -> None:
             await wrong.enter(asyncio.timeout(1))
 
 
-async def test_a_failure_of_a_running_service_stops_the_application(diary: Diary) -> None:
+async def test_a_failure_of_a_significant_service_stops_the_application(diary: Diary) -> None:
     """on_stop of the failed one as well, on_drain of it not; all leaves as one group, and the culprit is named."""
     app = Application("shop")
     app.add(Writer(diary), name="db")
-    app.add(Runner(diary, run=ValueError("bad")), name="web", needs=["db"])
+    app.add(Runner(diary, run=ValueError("bad")), name="web", needs=["db"], **FATAL)
     with pytest.raises(ApplicationFailed, match="application 'shop' failed: service 'web': ValueError: bad") as caught:
         await app.serve()
     assert caught.value.exceptions[0].__notes__ == ["this ended service 'web', incarnation 1"]
@@ -155,7 +155,7 @@ async def test_a_failure_cancels_the_body_and_leaves_as_the_group() -> None:
             raise ValueError("bad")
 
     app = Application("shop")
-    app.add(Failing())
+    app.add(Failing(), **FATAL)
     with pytest.raises(ApplicationFailed) as caught:
         async with app:
             await asyncio.sleep(60)
@@ -243,7 +243,7 @@ async def test_spawned_tasks_end_when_run_returns(diary: Diary) -> None:
 async def test_a_spawned_task_that_raises_fails_the_incarnation(diary: Diary, error: BaseException) -> None:
     """SystemExit and KeyboardInterrupt too: they end no loop, and no process."""
     app = Application("shop")
-    app.add(Spawning(diary, error), name="owner")
+    app.add(Spawning(diary, error), name="owner", **FATAL)
     with pytest.raises((ApplicationFailed, StartFailed)) as caught:
         await app.serve()
     first = caught.value.exceptions[0]
@@ -286,7 +286,7 @@ async def test_an_exit_in_a_service_is_its_failure(hook: str, error: BaseExcepti
 
     leaving = type("Leaving", (Service,), {hook: leave})
     app = Application("shop")
-    app.add(leaving(), name="leaving")
+    app.add(leaving(), name="leaving", **FATAL)
     with pytest.raises((StartFailed, ApplicationFailed)) as caught:
         await run_a_little(app)
     assert caught.value.exceptions[0].__cause__ is error
@@ -318,7 +318,7 @@ async def cancel_behind_its_back(app: Application, quiet: Quiet) -> None:
 async def test_a_cancellation_nobody_asked_for_is_a_failure() -> None:
     """A healthy-looking zombie is what it would be otherwise."""
     app = Application("shop")
-    quiet = app.add(Quiet(), name="quiet")
+    quiet = app.add(Quiet(), name="quiet", **FATAL)
     with pytest.raises(ApplicationFailed) as caught:
         await cancel_behind_its_back(app, quiet)
     assert isinstance(caught.value.exceptions[0], ServiceCancelled)
