@@ -183,3 +183,15 @@ class StopFailed(ExceptionGroup[Exception]):
 
 class Deadlock(PlaitError, RuntimeError):
     """On a virtual clock everything waits, and nothing is due; the message names each task and the line it is at."""
+
+
+class Leaked(PlaitError, AssertionError):
+    """Something was left behind; `left` names each thing."""
+
+    def __init__(self, left: Sequence[str]) -> None:
+        self.left = tuple(left)
+        super().__init__("left behind:\n" + "\n".join(f"  {one}" for one in left))
+
+
+class NotSeen(PlaitError, AssertionError):
+    """An event that a test waited for did not happen; the message says what did."""

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 from plait._lazy import importer
 
 if TYPE_CHECKING:
+    from plait.testing.leaks import no_leaks as no_leaks
+    from plait.testing.recorder import Recorder as Recorder
+    from plait.testing.runs import run as run
     from plait.testing.virtual import VirtualLoop as VirtualLoop
     from plait.testing.virtual import advance as advance
     from plait.testing.virtual import settle as settle
 
 _HOMES = {
+    "Recorder": "plait.testing.recorder",
     "VirtualLoop": "plait.testing.virtual",
     "advance": "plait.testing.virtual",
+    "no_leaks": "plait.testing.leaks",
+    "run": "plait.testing.runs",
     "settle": "plait.testing.virtual",
 }
 

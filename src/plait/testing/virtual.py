@@ -145,12 +145,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             self._holds.pop(hold, None)
 
+    def _default(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self.set_default_executor(threads := ThreadPoolExecutor(thread_name_prefix="asyncio"))
+            return threads
+        return self._threads
+
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        if executor is None and self._threads is None:
-            self.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
-        submit = _Submit(executor or self._threads)
+        submit = _Submit(executor or self._default())
         future = super().run_in_executor(submit, func, *args)
         hold = _Hold(f"{getattr(func, '__qualname__', None) or repr(func)} in a thread")
         self._holds[hold] = None
