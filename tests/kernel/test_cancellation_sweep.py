@@ -196,3 +196,52 @@ def test_the_caller_is_cancelled(make: Callable[[], Scene], name: str) -> None:
     turns = Sweep(make, *OPERATIONS[name]).all_turns(cancel_caller)
     tell(f"caller of {name}, {make.__name__}", turns)
     assert turns >= 5
+
+
+@pytest.mark.parametrize("name", IN_BACKOFF)
+def test_the_caller_is_cancelled_while_the_service_waits_to_be_started_again(name: str) -> None:
+    """What was asked of it happens all the same; a start or restart leaves it where it was, or starts it."""
+    turns = Sweep(large, *IN_BACKOFF[name]).all_turns(cancel_caller)
+    tell(f"caller of {name} in backoff", turns)
+    assert turns >= 1
+
+
+@pytest.mark.parametrize("make", [small, large])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_task_of_a_services_is_cancelled(make: Callable[[], Scene], name: str) -> None:
+    """Its own, that of a hook beside it, a spawned one, or one in which Plait does what it was asked."""
+    prepare, operate, _ = OPERATIONS[name]
+    sweep = Sweep(make, prepare, operate)
+    moments = sweep.tasks()
+    for turn, task in moments:
+        assert sweep.run({turn: cancel_task(task)}), (turn, task)
+    tell(f"tasks during {name}, {make.__name__}", len(moments))
+    assert len(moments) >= 5
+
+
+@pytest.mark.parametrize("make", [small, large])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_task_is_cancelled_at_once(make: Callable[[], Scene], name: str) -> None:
+    """As the end of an event loop does; the application is at rest or obeys."""
+    prepare, operate, _ = OPERATIONS[name]
+    turns = Sweep(make, prepare, operate).all_turns(cancel_everything)
+    tell(f"everything during {name}, {make.__name__}", turns)
+    assert turns >= 5
+
+
+@pytest.mark.parametrize("make", [small, large])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_application_is_stopped_meanwhile(make: Callable[[], Scene], name: str) -> None:
+    """A stop at every turn of every operation goes before it."""
+    prepare, operate, _ = OPERATIONS[name]
+
+    def stop(scene: Scene) -> None:
+        scene.call(ask("stop"))
+
+    def stopped(scene: Scene) -> None:
+        if len(scene.callers) > 1:
+            at_rest(scene)
+
+    turns = Sweep(make, prepare, operate, stopped).all_turns(stop)
+    tell(f"a stop during {name}, {make.__name__}", turns)
+    assert turns >= 5

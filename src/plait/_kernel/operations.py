@@ -265,7 +265,7 @@ class Start(Ordered):
 
     def abort(self, cause: Exception | None) -> None:
         """Stop again all that has begun; `cause` is the failure, None if nobody waits any more."""
-        if self._rollback is not None or self.done.done():
+        if self._rollback is not None or self.interrupted or self.done.done():
             return
         self.interrupted = cause is None
         self._members.clear()
