@@ -178,7 +178,8 @@ async def restart(record: Record) -> None:
     engine = engine_for(record, "restart")
     task = engine.restarts.get(record)
     if task is None:
-        task = engine.create_task(_restart(engine, record), f"{record.path} restart")
+        stop = _stop_first(engine, record)
+        task = engine.create_task(_restart(engine, record, stop), f"{record.path} restart")
         engine.restarts[record] = task
         task.add_done_callback(partial(_restarted, engine, record))
     await asyncio.shield(task)
@@ -190,15 +191,22 @@ def _restarted(engine: Engine, record: Record, task: asyncio.Task[None]) -> None
         task.exception()  # every caller may have gone; it is in the service's state all the same
 
 
-async def _restart(engine: Engine, record: Record) -> None:
+def _stop_first(engine: Engine, record: Record) -> Stop | None:
+    """In the call itself, so that a stop which is commanded after it comes after it."""
     if record is engine.root:
-        await stop(record)
-    elif record.intent is not DOWN:
-        operation = _stop_alone(engine, record)
-        if operation is not None:
-            await wait(operation.done)
-        if record.intent is DOWN:
-            raise StartInterrupted(f"{record.subject} was stopped while it was to be started again")
+        return stop_application(engine)
+    if record.intent is not DOWN:
+        return _stop_alone(engine, record)
+    _check_stays(engine, record)
+    engine.intend(record, UP)
+    return None
+
+
+async def _restart(engine: Engine, record: Record, stop: Stop | None) -> None:
+    if stop is not None:
+        await wait(stop.done)
+    if record.intent is DOWN:
+        raise StartInterrupted(f"{record.subject} was stopped while it was to be started again")
     await start(record)
 
 

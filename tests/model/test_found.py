@@ -1,0 +1,45 @@
+"""What the model found: each was a defect once, and has its own small case here."""
+
+from __future__ import annotations
+
+import asyncio
+
+from plait import Application, Service, State
+from plait.errors import StartInterrupted
+
+
+class Worker(Service):
+    """Runs until it is stopped."""
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+class Unclean(Worker):
+    """Does not stop as it should."""
+
+    async def on_stop(self) -> None:
+        raise OSError("on purpose")
+
+
+async def test_a_stop_commanded_after_a_restart_comes_after_it() -> None:
+    """In the same turn of the loop: it stays down."""
+    async with Application("model") as app:
+        worker = app.add(Worker())
+        app.add(Worker(), name="other")
+        await worker.start()
+        outcomes = await asyncio.gather(worker.restart(), worker.stop(), return_exceptions=True)
+        assert isinstance(outcomes[0], StartInterrupted)
+        assert worker.state is State.STOPPED
+
+
+async def test_an_application_that_stops_uncleanly_is_restarted_all_the_same() -> None:
+    """As one service is: what went wrong is in its event."""
+    app = Application("model")
+    worker = app.add(Unclean())
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    await app.restart()
+    assert worker.state is State.RUNNING
+    assert app.snapshot().services[0].incarnation == 2
+    await asyncio.gather(app.stop(), serving, return_exceptions=True)
