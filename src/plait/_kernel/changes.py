@@ -141,6 +141,8 @@ def _why_not(old: Record, differing: list[Differing]) -> str | None:
     if not old.shape.reload:
         return f"{type(old.service).__name__} has no on_reload"
     for name, *values in differing:
+        if old.shape.live is not None and name not in old.shape.live:
+            return f"{type(old.service).__name__} cannot take {name} live"
         if not all(map(_is_plain, values)):
             return f"{name} is no plain value"
     return None if old.state in (RUNNING, PAUSED) else f"it is {old.state.value}"

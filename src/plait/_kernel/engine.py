@@ -104,6 +104,9 @@ class Supervision:
     def asks_unpaused(self, record: Record) -> None:
         """It has shown that it can pause."""
 
+    def settle(self, record: Record) -> None:
+        """It is ready, and paused where it is wanted up, or the other way round."""
+
 
 class Root(Record):
     """The application's record, which knows the engine of its tree."""
@@ -146,6 +149,10 @@ class Engine:
         self.shutdown_timeout = 25.0
         self.leaving: set[Record] = set()
         """What is being removed, and shall not start again."""
+        self.ceded: dict[Record, Intent] = {}
+        """What a next generation has taken over, with the intents that it had here; it shall not start again."""
+        self.is_changing = False
+        """Another generation takes over from this one, or this from another: its health is nobody's business yet."""
         self.restarts: dict[Record, asyncio.Task[None]] = {}
         """Restarts under way, for those who ask for the same."""
         self.shrink: dict[Record, float] = {}
@@ -257,6 +264,8 @@ class Engine:
         for operation in tuple(self.operations):
             operation.on_ready(record)
         self._tell(record)
+        if record.shape.pause and is_held is not self.wants_paused(record):
+            self.supervision.settle(record)  # wanted otherwise by now; a group's hook comes after its services
         self.supervision.look()
 
     def stop(self, record: Record) -> None:

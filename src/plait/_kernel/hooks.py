@@ -55,6 +55,9 @@ class Hooks:
     async def on_reload(self, *args: Any, **kwargs: Any) -> None:
         """Take the constructor's arguments anew, all of them, while running. Bounded by `start_timeout`.
 
+        A class that cannot take all names those it can in `live_parameters`. A subclass with a constructor of its own
+        needs an on_reload of its own.
+
         If it raises, the reload fails: it is called again with the arguments that were in force.
         """
 
@@ -72,7 +75,7 @@ HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 class Shape:
     """Which hooks a class has, as attributes, and whether it says itself when it is ready; one object per class."""
 
-    __slots__ = ("check", "drain", "group", "manual", "pause", "reload", "run", "start", "stop", "task")
+    __slots__ = ("check", "drain", "group", "live", "manual", "pause", "reload", "run", "start", "stop", "task")
 
     def __init__(self, cls: type[Hooks], *, group: bool, manual: bool = False) -> None:
         self.start = cls.on_start is not Hooks.on_start
@@ -80,8 +83,23 @@ class Shape:
         self.stop = cls.on_stop is not Hooks.on_stop
         self.drain = cls.on_drain is not Hooks.on_drain
         self.pause = cls.on_pause is not Hooks.on_pause and cls.on_resume is not Hooks.on_resume
-        self.reload = cls.on_reload is not Hooks.on_reload
+        self.reload = _reloads(cls)
+        self.live = _live(cls)
         self.check = cls.check is not Hooks.check
         self.manual = manual
         self.group = group
         self.task = self.start or self.run or self.stop
+
+
+def _reloads(cls: type[Hooks]) -> bool:
+    """Whether its on_reload was written for its constructor, not for that of a base, which takes other arguments."""
+    if cls.on_reload is Hooks.on_reload:
+        return False
+    return "on_reload" in vars(next(base for base in cls.__mro__ if vars(base).keys() & {"on_reload", "__init__"}))
+
+
+def _live(cls: type[Hooks]) -> tuple[str, ...] | None:
+    """What its on_reload takes, if that is said; what a base says is of the on_reload there."""
+    own = next(base for base in cls.__mro__ if vars(base).keys() & {"on_reload", "live_parameters"})
+    live: tuple[str, ...] | None = vars(own).get("live_parameters")
+    return live

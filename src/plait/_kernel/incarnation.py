@@ -124,6 +124,7 @@ class Incarnation(Life):
         "_said_ready",
         "_spawned",
         "_stack",
+        "_starts_paused",
         "_stopping",
         "_task",
         "_wake",
@@ -154,12 +155,15 @@ class Incarnation(Life):
         self._is_held = False
         """The task itself waits there."""
         self._said_ready = False
+        self._starts_paused = False
+        """What on_start was told: it is paused before it is ready, whatever is wanted by then."""
 
     # -- the life itself: one task, top to bottom --------------------------------------------------------------------
 
     def begin(self) -> None:
         """Start the task; the engine hears `started`, then `ended`."""
         self._phase = _NEW
+        self._starts_paused = self._owner.starts_paused(self._record)
         self._task = self._owner.create_task(self._live(), self._record.path)
         self._arm(self._record.policy.start_timeout)
 
@@ -172,7 +176,7 @@ class Incarnation(Life):
                 if shape.start:
                     await service.on_start()
                 has_started = True
-                if self._phase is _START and self._owner.starts_paused(self._record):
+                if self._phase is _START and (self._starts_paused or self._owner.starts_paused(self._record)):
                     self.hold()
                     await service.on_pause()
             except BaseException as exc:
@@ -522,6 +526,11 @@ class Incarnation(Life):
     def can_pause(self) -> bool:
         """Whether it has the hooks, or has asked `unpaused`."""
         return self._asks or self._record.shape.pause
+
+    @property
+    def starts_paused(self) -> bool:
+        """Whether it will be paused before it is ready."""
+        return self._starts_paused
 
     @property
     def is_held(self) -> bool:

@@ -68,6 +68,11 @@ class Life:
         raise NotImplementedError
 
     @property
+    def starts_paused(self) -> bool:
+        """Whether it will be paused before it is ready."""
+        raise NotImplementedError
+
+    @property
     def is_held(self) -> bool:
         """Whether it is paused, or on its way to that or from it."""
         raise NotImplementedError

@@ -61,8 +61,11 @@ class Service(Hooks):
     readiness: ClassVar[Literal["auto", "manual"]] = "auto"
     """Ready when `on_start` has returned, or, "manual", when the service calls `self.ready()`."""
 
-    pause_modes: ClassVar[tuple[str, ...]] = ()
+    pause_modes: tuple[str, ...] = ()
     """The ways in which `pause(mode=...)` may pause it; its `on_pause` asks `self._pause_mode`."""
+
+    live_parameters: ClassVar[tuple[str, ...] | None] = None
+    """Which of its constructor's parameters `on_reload` can take while it runs; None for all of them."""
 
     _record: Record
 
@@ -269,8 +272,11 @@ class Service(Hooks):
 
     @property
     def _starts_paused(self) -> bool:
-        """Whether this incarnation goes from STARTING to PAUSED, so on_start need not open what on_pause closes."""
-        return self._engine().starts_paused(self._record)
+        """Whether this incarnation goes from STARTING to PAUSED, so on_start need not open what on_pause closes.
+
+        It does then, whatever is wanted meanwhile; the other way round it may still be paused at the end of its start.
+        """
+        return self._engine().life(self._record).starts_paused
 
     def _set_health(self, health: Health) -> None:
         """Say how well it does, where that is known without a check."""
@@ -310,7 +316,7 @@ class _ServiceLog(logging.LoggerAdapter[logging.Logger]):
 
 
 def _modes(record: Record) -> tuple[str, ...]:
-    return type(record.service).pause_modes if isinstance(record.service, Service) else ()
+    return record.service.pause_modes if isinstance(record.service, Service) else ()
 
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

@@ -23,7 +23,7 @@ from plait._kernel.engine import Engine
 from plait._kernel.events import GaveUp, NotStarted, Parked, RestartScheduled
 from plait._kernel.graph import is_met, known_needs
 from plait._kernel.operations import Start, Stop
-from plait._kernel.pausing import Pause
+from plait._kernel.pausing import Pause, Resume
 from plait._kernel.record import Record
 from plait._kernel.states import (
     AT_REST,
@@ -238,6 +238,12 @@ class Supervision(kernel.Supervision):
     def asks_unpaused(self, record: Record) -> None:
         if record.state is RUNNING and self._engine.wants_paused(record):
             Pause(self._engine, record).launch()
+
+    def settle(self, record: Record) -> None:
+        if self._engine.wants_paused(record):
+            Pause(self._engine, record).launch()
+        else:
+            Resume(self._engine, record).launch()
 
     # -- the end of a group ------------------------------------------------------------------------------------------
 
