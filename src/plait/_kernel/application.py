@@ -85,9 +85,7 @@ class Application(Group):
         InvalidTree if the composition is wrong or empty. Cancelling it stops the application in order, and
         then raises CancelledError.
         """
-        if not self._children:
-            raise InvalidTree(f"{self._record.subject} has no services; add one")
-        engine = self._prepare(ends_itself=True)
+        engine = self._prepare_to_serve()
         try:
             with contextlib.suppress(StartInterrupted):
                 await commands.start(self._record)
@@ -96,6 +94,11 @@ class Application(Group):
             await self._stop_whatever_comes()
             raise
         self._raise_failures(())
+
+    def _prepare_to_serve(self) -> Engine:
+        if not self._children:
+            raise InvalidTree(f"{self._record.subject} has no services; add one")
+        return self._prepare(ends_itself=True)
 
     async def __aenter__(self) -> Self:
         """Start it around a body, which a failure cancels. It may be empty, and be added to in the body."""

@@ -33,10 +33,11 @@ class Bus:
             self._queue.append((event, (sink,)))
         self._flush()
 
-        def unsubscribe() -> None:
-            self.sinks = tuple(other for other in self.sinks if other is not sink)
+        return lambda: self.unsubscribe(sink)
 
-        return unsubscribe
+    def unsubscribe(self, sink: Sink) -> None:
+        """It sees no more; legal at any time."""
+        self.sinks = tuple(other for other in self.sinks if other is not sink)
 
     def emit(self, event: Event) -> None:
         """Every sink sees it, after all that was emitted before."""

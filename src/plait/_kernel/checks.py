@@ -127,7 +127,7 @@ class Checks:
     def look(self) -> None:
         """Something has moved: tell, at the end of this turn, whose health is another."""
         engine = self._engine
-        if not self._is_looking and engine.root.state is RUNNING and engine.bus.sinks:
+        if not self._is_looking and engine.root.state is RUNNING and engine.bus.sinks and not engine.is_changing:
             self._is_looking = True
             engine.loop.call_soon(self._tell)
 
@@ -136,6 +136,8 @@ class Checks:
         engine = self._engine
         if engine.root.state is not RUNNING:
             self._told.clear()
+            return
+        if engine.is_changing:
             return
         told: dict[Record, Level] = {}
         for record, assessment in self.assess(engine.root).items():

@@ -59,6 +59,8 @@ async def start(record: Record) -> None:
 
 
 def _check_stays(engine: Engine, record: Record) -> None:
+    if any(record.within(other) for other in engine.ceded):
+        raise LifecycleError(f"{record.subject} was handed to the next generation; command that one")
     if engine_of(record) is not engine or any(record.within(other) for other in engine.leaving):
         raise LifecycleError(f"{record.subject} is being removed; add it again to start it")
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from plait._kernel import commands
+from plait._kernel.engine import Engine
 from plait._kernel.graph import check, find, known_needs
 from plait._kernel.operations import Start, Stop, wait, wait_out
 from plait._kernel.record import Record
@@ -45,8 +46,6 @@ class Switch:
         self._old, self._new = old._root_engine, new._root_engine
         self._new.generation = self._old.generation + 1
         self._carried: dict[str, Wish] = {}
-        self._ceded: dict[Record, Intent] = {}
-        """What the old tree has given up for its successors, with the intents they had."""
         self._to_return: list[Record] = []
         self._moved: list[Record] = []
         self.dropped: list[str] = []
@@ -62,6 +61,7 @@ class Switch:
         engine = self._application._prepare(ends_itself=self._old.ends_itself)
         self._carry()
         units = [*_units(engine.root)]
+        self._old.is_changing = self._new.is_changing = True
         try:
             await self._start(exclusive=units)
             await self._move_all(units)
@@ -69,21 +69,20 @@ class Switch:
             self._check_serving()
         except BaseException:
             await self._undo()
+            self._settle(self._old)
             raise
+        self._settle(self._new)
+
+    @staticmethod
+    def _settle(engine: Engine) -> None:
+        """This tree serves, and its health counts from now on."""
+        engine.is_changing = False
+        engine.checks.look()
 
     # -- what operators want -----------------------------------------------------------------------------------------
 
-    def _wishes(self) -> dict[str, Wish]:
-        """What is wanted of the services of the old tree, by path, where it is not simply that they be up."""
-        found = {}
-        for record in self._old.root.below():
-            intent = self._ceded.get(record, record.intent)
-            if intent is not UP and record not in self._old.leaving - self._ceded.keys():
-                found[record.path] = (intent, record.pause_mode)
-        return found
-
     def _carry(self) -> None:
-        self._carried = self._wishes()
+        self._carried = wishes(self._old)
         for path, (intent, mode) in self._carried.items():
             record = at(self._new.root, path)
             if record is None:
@@ -93,12 +92,12 @@ class Switch:
 
     async def _follow(self) -> None:
         """What operators have come to want meanwhile is done in the new tree as well."""
-        while (wishes := self._wishes()) != self._carried:
-            before, self._carried = self._carried, wishes
-            for path in dict.fromkeys((*before, *wishes)):
+        while (wanted := wishes(self._old)) != self._carried:
+            before, self._carried = self._carried, wanted
+            for path in dict.fromkeys((*before, *wanted)):
                 record = at(self._new.root, path)
-                if record is not None and before.get(path) != wishes.get(path):
-                    await self._fulfil(record, wishes.get(path, (UP, None)))
+                if record is not None and before.get(path) != wanted.get(path):
+                    await self._fulfil(record, wanted.get(path, (UP, None)))
 
     async def _fulfil(self, record: Record, wish: Wish) -> None:
         intent, mode = wish
@@ -160,15 +159,14 @@ class Switch:
         for record in records:
             if record.intent is not DOWN and (record.state in LIVE or record.state is BACKOFF):
                 self._to_return.append(record)
-            self._ceded[record] = record.intent
-            self._old.leaving.add(record)
+            self._old.ceded[record] = record.intent
             record.intent = DOWN
 
     def _reclaim(self) -> list[asyncio.Future[None]]:
         """What was ceded starts again."""
-        for record, intent in self._ceded.items():
+        for record, intent in self._old.ceded.items():
             record.intent = intent
-            self._old.leaving.discard(record)
+        self._old.ceded.clear()
         if self._old.root.state not in READY:
             return []
         back = [record for record in self._to_return if record.state in AT_REST]
@@ -199,6 +197,16 @@ def retire(application: Application) -> Stop | None:
     engine.ends_itself = False
     engine.shutdown_timeout = math.inf
     return stop_application(engine, delay=0.0)
+
+
+def wishes(engine: Engine) -> dict[str, Wish]:
+    """What operators want of the services of a tree, by path, where it is not simply that they be up."""
+    found = {}
+    for record in engine.root.below():
+        intent = engine.ceded.get(record, record.intent)
+        if intent is not UP and record not in engine.leaving:
+            found[record.path] = (intent, record.pause_mode)
+    return found
 
 
 def at(root: Record, path: str) -> Record | None:

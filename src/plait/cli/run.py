@@ -9,7 +9,7 @@ import click
 
 from plait.cli.target import TargetCommand, asks_for_help, print_help, with_target
 from plait.process.runner import Runner
-from plait.process.settings import CHOICES, FLAGS, settle
+from plait.process.settings import CHOICES, FLAGS, Live
 from plait.process.signals import flush
 
 
@@ -17,8 +17,9 @@ from plait.process.signals import flush
     "run",
     cls=TargetCommand,
     help="Run TARGET until it ends or is told to stop.",
-    epilog="Signals: TERM and INT stop, a second one forces, USR1 reopens the log file. Exit codes: 0 stopped on "
-    "request or finished, 2 usage or options, 3 not started, 70 failed later, 128+n forced by a signal. "
+    epilog="Signals: TERM and INT stop, a second one forces, HUP reloads, USR1 reopens the log file. "
+    "Exit codes: 0 stopped on request or finished, 2 usage or options, 3 not started, 70 failed later, "
+    "128+n forced by a signal. "
     "plait run TARGET --help shows the application's options.",
 )
 @click.option("--loop", type=click.Choice(CHOICES["loop"]), help="Event loop.  [default: uvloop]")
@@ -29,10 +30,16 @@ from plait.process.signals import flush
     help="Lines for people, or JSON.  [default: auto, for people on a terminal]",
 )
 @click.option("--log-file", metavar="FILE", help="Log there, not to stderr.")
+@click.option(
+    "--state-dir",
+    metavar="DIR",
+    help="Keep there what operators want of the services (paused, down), for the next start.",
+)
 @with_target
 def command(target: str, argv: tuple[str, ...], **given: Any) -> int:
-    settings = settle(given, target, argv)
-    runner = Runner(target, argv, runner_flags=FLAGS, loop=settings.loop, logs=settings.logs)
+    settings = Live(given, target, argv)
+    now = settings.now
+    runner = Runner(target, argv, runner_flags=FLAGS, loop=now.loop, logs=settings.logs, state_dir=now.state_dir)
     if asks_for_help(argv):
         loaded = runner.load()
         if loaded.wants_help(argv):

@@ -44,7 +44,7 @@ LEVELS = {
     State.STOPPING: logging.DEBUG,
     State.STOPPED: logging.INFO,
     State.FAILED: logging.ERROR,
-    State.BACKOFF: logging.WARNING,
+    State.BACKOFF: logging.DEBUG,
 }
 
 NAMED = 12
@@ -138,7 +138,8 @@ class EventLog:
         if event.new is State.RUNNING and event.old is State.STARTING:
             extra = {"service": "/", "incarnation": event.incarnation}
             seconds = time.monotonic() - self._since
-            log.info("ready in %.2f s%s", seconds, self._endpoints(), extra=extra)
+            which = f"generation {event.generation} ready" if event.generation > 1 else "ready"
+            log.info("%s in %.2f s%s", which, seconds, self._endpoints(), extra=extra)
         else:
             error = event.error if event.error is not self._told else None
             level = logging.ERROR if error is not None else logging.DEBUG

@@ -84,12 +84,16 @@ class LineHandler(logging.Handler):
 
     def reopen(self) -> None:
         """Change to a new file of the same name; the old one stays if that fails. OSError says why."""
-        if self._path is None:
-            return
-        new = _open(self._path)
+        if self._path is not None:
+            self.change(self._path)
+
+    def change(self, path: str | None) -> None:
+        """Change to another file, or to stderr, between two lines. OSError says why not; the old one stays then."""
+        new = _open(path) if path is not None else STDERR
         with self.lock or threading.RLock():
-            old, self._fd = self._fd, new
-        os.close(old)
+            old, self._fd, old_path, self._path = self._fd, new, self._path, path
+        if old_path is not None:
+            os.close(old)
 
     def close(self) -> None:
         """Close the file; stderr stays open."""
@@ -122,8 +126,10 @@ class LogSetup:
     """Logging as it was asked for, until `close` puts back what was there before."""
 
     def __init__(self, logs: Logs, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._file = logs.file
         self._handler = LineHandler.of(logs.file)
-        self._handler.setFormatter(_formatter(logs, os.environ if environ is None else environ))
+        self._handler.setFormatter(_formatter(logs, self._environ))
         root = logging.getLogger()
         self._level = root.level
         self._hooks: tuple[Any, Any] = (threading.excepthook, sys.unraisablehook)
@@ -132,6 +138,17 @@ class LogSetup:
         logging.captureWarnings(True)
         threading.excepthook = _thread_failed
         sys.unraisablehook = _unraisable
+
+    def change(self, logs: Logs) -> None:
+        """Log as it is asked for now. A file that cannot be opened is said, and the old one stays."""
+        if logs.file != self._file:
+            try:
+                self._handler.change(os.path.abspath(logs.file) if logs.file is not None else None)
+                self._file = logs.file
+            except OSError as error:
+                log.error("log file %r cannot be opened, the old one stays: %s", logs.file, error.strerror or error)
+        self._handler.setFormatter(_formatter(logs, self._environ))
+        logging.getLogger().setLevel(logs.level.upper())
 
     def reopen(self) -> None:
         """Change to a new log file of the same name, and say so."""

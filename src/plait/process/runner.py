@@ -6,6 +6,8 @@ leaves signals alone; `run` owns the process while it lasts: it makes a loop, he
 gives everything back.
 
     target ──load──→ Target ──resolve──→ options ──build──→ Application ──serve──→ events ──→ log
+                               ↑                                            │
+                               └──────────── reload: a next generation ─────┘
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from plait._kernel.application import Application
+from plait._kernel.changes import Change
+from plait._kernel.events import Event, Sink
 from plait._kernel.graph import check
+from plait._kernel.live import take_live
 from plait._kernel.service import Service
 from plait._kernel.states import AT_REST
-from plait.errors import InvalidTree, LifecycleError, StopFailed, UsageError
+from plait.errors import InvalidTree, LifecycleError, PlaitError, ReloadFailed, UsageError
 from plait.observe.eventlog import EventLog
 from plait.observe.logs import Logs, LogSetup
 from plait.options.resolving import Resolved
@@ -34,6 +41,9 @@ from plait.plugins.factory import factory_of
 from plait.plugins.target import Target, load
 from plait.process import loops
 from plait.process.exits import OK, TOLD, exit_code, lines_of, summary
+from plait.process.generations import Generations
+from plait.process.intents import Intents, may_change
+from plait.process.reload import Plan, Reloads, compare, plan_of
 from plait.process.signals import STOPPING, Interrupted, Watchdog
 
 log = logging.getLogger("plait")
@@ -42,12 +52,28 @@ REGISTRY = "plait.net.sockets"
 """The module of listening sockets; an application that has none never imports it."""
 
 
+LIVE_LOGS = ("level", "format", "file")
+"""What of the runner's own options a reload changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a reload has read and built: `application` is the second tree, None where the options are the same."""
+
+    logs: Logs | None
+    resolved: Resolved
+    application: Application | None
+    found: list[Change]
+    plan: Plan
+
+
 class Runner:
     """Runs a target: for the command line, for a test, for another program.
 
     `target` is a text as `plait run` takes it, or a service, or a factory of one. `argv`, `environ`, `config`,
     `env_file` and `sets` are where its options come from. `loop` is "uvloop" or "asyncio". With `logs`, `run` sets up
-    logging and puts it back at its end; without, records go where the program has them go.
+    logging and puts it back at its end; without, records go where the program has them go; a function that gives them
+    is called again by each reload. `state_dir` is a folder that keeps what operators want of the services.
     """
 
     def __init__(
@@ -61,7 +87,8 @@ class Runner:
         sets: Sequence[str] = (),
         runner_flags: Collection[str] = (),
         loop: str = "uvloop",
-        logs: Logs | None = None,
+        logs: Logs | Callable[[], Logs] | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if loop not in loops.LOOPS:
             raise UsageError(f"loop {loop!r} is none of {', '.join(loops.LOOPS)}")
@@ -69,16 +96,23 @@ class Runner:
         self._named = target
         self._inputs = Inputs(argv, environ, config, env_file, sets, runner_flags)
         self._loop = loop
-        self._logs = logs
+        self._settle: Callable[[], Logs | None] = logs if callable(logs) else lambda: logs
+        self._logs = self._settle()
+        self._state_dir = state_dir
         self._target: Target | None = None
         self._resolved: Resolved | None = None
         self._application: Application | None = None
         self._since = time.monotonic()
         self._left: list[str] = []
         self._registry: Any = None
-        self._stopping: asyncio.Task[None] | None = None
-        self._reopen: Callable[[], None] = _no_log_file
-        self._has_log = False
+        self._stop_asked = False
+        self._log_setup: LogSetup | None = None
+        self._intents: Intents | None = None
+        self._sinks: dict[Sink, None] = {}
+        self._generations: Generations | None = None
+        self._reloads = Reloads(self._reload_once)
+        self._on_next: Callable[[Application], None] = _nothing
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     # -- making it ---------------------------------------------------------------------------------------------------
 
@@ -118,7 +152,7 @@ class Runner:
 
     @property
     def application(self) -> Application:
-        """The one that was built last. LifecycleError before `build`."""
+        """The one that serves; before that, the one that was built last. LifecycleError before `build`."""
         if self._application is None:
             raise LifecycleError("the runner has built no application yet; call build(), serve() or run()")
         return self._application
@@ -139,12 +173,118 @@ class Runner:
         application = self._application or self.build()
         for note in self.options.notes:
             log.warning("%s", note)
-        self._share_sockets(application)
-        unsubscribe = application.subscribe(EventLog(application, since=self._since))
+        if self._state_dir is not None:
+            self._intents = Intents(self._state_dir, application)
+            self._intents.apply(application)
+        self._generations = Generations(application, self._prepare, self._sinks)
         try:
-            await application.serve()
+            await self._generations.serve()
         finally:
-            unsubscribe()
+            await self._reloads.settled()
+            self._left += self._generations.left_behind
+            self._generations = None
+
+    def _prepare(self, application: Application) -> tuple[Sink, ...]:
+        """Each generation, before it starts."""
+        self._share_sockets(application)
+        is_first = application is self._application
+        return EventLog(application, since=self._since if is_first else None), self._keep_intents
+
+    def _keep_intents(self, event: Event) -> None:
+        if self._intents is not None and may_change(event):
+            self._intents.keep(self.application)
+
+    async def stop(self) -> None:
+        """Stop the application in order, as SIGTERM does; return when it has stopped. `serve` tells what went wrong."""
+        if self._generations is not None:
+            await self._generations.stop()
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        """Call `sink` with the events of every generation, first the present state; the result unsubscribes it."""
+        self._sinks[sink] = None
+        for application in self._generations.present if self._generations is not None else ():
+            application.subscribe(sink)
+        return lambda: self._unsubscribe(sink)
+
+    def _unsubscribe(self, sink: Sink) -> None:
+        self._sinks.pop(sink, None)
+        for application in self._generations.present if self._generations is not None else ():
+            application._root_engine.bus.unsubscribe(sink)
+
+    # -- reloading it ------------------------------------------------------------------------------------------------
+
+    async def reload(self, *, dry_run: bool = False) -> Plan:
+        """Read the options anew, and have the application follow them without interruption; what was done.
+
+        If nothing is different, nothing happens. If running services can take it, they are given their arguments;
+        else a new generation starts beside the present one, on the same sockets, and takes over when it is ready.
+        ReloadFailed if anything is wrong, the cause chained: everything is as it was then. With `dry_run` only the plan
+        is made. Calls during a reload become one, which follows it; cancelling a caller ends only its wait.
+        LifecycleError if it is not being served.
+        """
+        self._serving()
+        if dry_run:
+            return self._failing_as_reload(self._read_anew).plan
+        return await self._reloads.ask()
+
+    def _serving(self) -> Generations:
+        if self._generations is None or self._generations.is_stopping:
+            raise LifecycleError("the runner serves nothing that could be reloaded; that is from serve() to its stop")
+        return self._generations
+
+    def _read_anew(self) -> _Reading:
+        logs = self._settle()
+        target = self.load()
+        if not target.rebuildable:
+            raise LifecycleError(f"target {target.text!r} is an instance, made once; restart required")
+        resolved = target.resolve(self._inputs)
+        differing = tuple(name for name in LIVE_LOGS if getattr(logs, name, None) != getattr(self._logs, name, None))
+        if resolved.options == self.options.options:
+            return _Reading(logs, resolved, None, [], plan_of([], differing))
+        application = target.build(resolved.options)
+        found = compare(self.application, application)
+        return _Reading(logs, resolved, application, found, plan_of(found, differing))
+
+    async def _reload_once(self) -> Plan:
+        generations = self._serving()
+        await generations.retired()  # at most two at a time
+        generations = self._serving()
+        changes: tuple[str, ...] = ()
+        try:
+            reading = self._read_anew()
+            changes = reading.plan.changes
+            changes += await self._follow(generations, reading)
+        except Exception as error:  # whatever it was, it is told, and everything is as it was
+            failed = ReloadFailed(f"reload failed, everything goes on as before: {summary(error)}")
+            generations.tell(outcome="failed", changes=changes, error=error)
+            raise failed from error
+        self._take_logs(reading.logs)
+        self._resolved = reading.resolved
+        generations.tell(outcome=reading.plan.kind, changes=changes)
+        return reading.plan
+
+    async def _follow(self, generations: Generations, reading: _Reading) -> tuple[str, ...]:
+        """Do what was planned; what else is to be said of it."""
+        if reading.application is None or not reading.found:
+            return ()
+        if reading.plan.kind == "live":
+            await take_live(self.application._root_engine, reading.found)
+            return ()
+        dropped = await generations.switch(reading.application)
+        self._application = reading.application
+        self._on_next(reading.application)
+        return tuple(f"service {path!r} is gone, and with it what an operator wanted of it" for path in dropped)
+
+    def _failing_as_reload(self, read: Callable[[], _Reading]) -> _Reading:
+        try:
+            return read()
+        except PlaitError as error:
+            raise ReloadFailed(f"a reload would fail: {summary(error)}") from error
+
+    def _take_logs(self, logs: Logs | None) -> None:
+        if self._log_setup is not None and logs is not None:
+            self._log_setup.change(logs)
+        self._logs = logs
 
     def run(self) -> int:
         """Run it on a loop of its own until it ends; the exit code for the process.
@@ -160,7 +300,7 @@ class Runner:
                     setup = LogSetup(self._logs, self._inputs.environ)
                     stack.callback(setup.close)
                     stack.callback(self._forget_log)
-                    self._reopen, self._has_log = setup.reopen, True
+                    self._log_setup = setup
                 return self._run(stack)
             except Interrupted:
                 log.info("stopped before it had started")
@@ -189,36 +329,56 @@ class Runner:
     async def _main(self, application: Application, watchdog: Watchdog | None) -> None:
         if watchdog is not None:
             watchdog.timeout = application.shutdown_timeout
-            watchdog.still_there = lambda: _still_there(application)
-            watchdog.last_rites.append(lambda: self._remove_sockets(application))
+            self._on_next = partial(_watch_over, watchdog)
+            watchdog.still_there = self._still_there
+            watchdog.last_rites.append(self._remove_sockets)
             watchdog.attach(self._on_signal)
         try:
             await self.serve()
         finally:
-            self._left += application.left_behind
             if watchdog is not None:
                 watchdog.detach()
-            if self._stopping is not None:
-                await asyncio.wait([self._stopping])
+            if self._tasks:
+                await asyncio.wait(self._tasks)
 
     def _ending(self, watchdog: Watchdog | None) -> str:
-        asked = self._stopping is not None or (watchdog is not None and watchdog.stop_asked is not None)
+        asked = self._stop_asked or (watchdog is not None and watchdog.stop_asked is not None)
         return "stopped" if asked else "finished"
 
     # -- signals -----------------------------------------------------------------------------------------------------
 
     def _on_signal(self, one: signal.Signals) -> None:
         if one in STOPPING:
-            self._stop(one.name)
+            log.info("%s: stopping; at most %g s", one.name, self.application.shutdown_timeout)
+            if not self._stop_asked:
+                self._stop_asked = True
+                self._do(self.stop())
+        elif one.name == "SIGHUP":
+            log.info("SIGHUP: reloading")
+            self._do(self._reload_as_asked())
         elif one is signal.SIGUSR1:
-            self._reopen()
+            self._reopen_log()
         else:
             log.warning("%s: %s", one.name, _UNANSWERED.get(one.name, "not known; nothing changes"))
 
-    def _stop(self, why: str) -> None:
-        log.info("%s: stopping; at most %g s", why, self.application.shutdown_timeout)
-        if self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(_stop(self.application), name="plait stop")
+    def _do(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="plait signal")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload_as_asked(self) -> None:
+        try:
+            await self.reload()
+        except ReloadFailed:
+            pass  # an event has told of it
+        except LifecycleError as error:
+            log.warning("SIGHUP: %s", error)
+
+    def _reopen_log(self) -> None:
+        if self._log_setup is None:
+            log.info("SIGUSR1: the runner has opened no log file; nothing changes")
+        else:
+            self._log_setup.reopen()
 
     # -- sockets -----------------------------------------------------------------------------------------------------
 
@@ -229,21 +389,32 @@ class Runner:
             self._registry = self._registry or net.Registry()
             application.provide(net.Registry, self._registry)
 
-    def _remove_sockets(self, application: Application) -> None:
+    def _remove_sockets(self) -> None:
         """A forced end: the files of unix sockets go with the process."""
-        net = sys.modules.get(REGISTRY)
-        if net is not None:
-            application.resource(net.Registry).unlink_all()
+        if self._registry is not None:
+            self._registry.unlink_all()
 
     def _forget_log(self) -> None:
-        self._reopen, self._has_log = _no_log_file, False
+        self._log_setup = None
+
+    def _still_there(self) -> str:
+        """Who has not stopped, in words; read from another thread, for a last message."""
+        generations = self._generations
+        present = generations.present if generations is not None else ()
+        there = [
+            f"service {service.path!r} is {service.state.value}"
+            for application in present
+            for service in application.snapshot().walk()
+            if service.state not in AT_REST and not service.services
+        ]
+        return ", ".join(there) or "every service had stopped"
 
     # -- what is said ------------------------------------------------------------------------------------------------
 
     def _tell(self, error: BaseException) -> None:
         """On stderr what concerns who typed the command or wrote the code, in the log what happened to services."""
         told = isinstance(error, TOLD)
-        log_is_elsewhere = self._logs is not None and self._logs.file is not None and self._has_log
+        log_is_elsewhere = self._logs is not None and self._logs.file is not None and self._log_setup is not None
         if not told or log_is_elsewhere:
             known = told or isinstance(error, ExceptionGroup)  # each failure was logged where it happened
             log.critical("%s", summary(error), exc_info=None if known else error)
@@ -256,32 +427,21 @@ def _target_of(thing: Service | Callable[..., object]) -> Target:
     return Target(name, name, factory_of(thing, repr(name)))
 
 
-async def _stop(application: Application) -> None:
-    with contextlib.suppress(StopFailed):  # serve() raises it
-        await application.stop()
+def _watch_over(watchdog: Watchdog, application: Application) -> None:
+    """The next generation has its own time to stop."""
+    watchdog.timeout = application.shutdown_timeout
+
+
+def _nothing(_: Application) -> None:
+    pass
 
 
 _NOT_YET = "this version of Plait does not do that yet; nothing changes"
 _UNANSWERED = {
-    "SIGHUP": f"reload: {_NOT_YET}",
     "SIGUSR2": f"upgrade: {_NOT_YET}",
     "SIGTTIN": f"one more worker: {_NOT_YET}",
     "SIGTTOU": f"one worker less: {_NOT_YET}",
 }
-
-
-def _no_log_file() -> None:
-    log.info("SIGUSR1: the runner has opened no log file; nothing changes")
-
-
-def _still_there(application: Application) -> str:
-    """Who has not stopped, in words; read from another thread, for a last message."""
-    there = [
-        f"service {service.path!r} is {service.state.value}"
-        for service in application.snapshot().walk()
-        if service.state not in AT_REST and not service.services
-    ]
-    return ", ".join(there) or "every service had stopped"
 
 
 def _to_stderr(text: str) -> None:

@@ -6,8 +6,10 @@ is the application's to complain about, which reads it next; a key of `[plait]` 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 from plait.errors import OptionsError, Problem
@@ -15,6 +17,8 @@ from plait.observe.logs import FORMATS, LEVELS, Logs
 from plait.options.arguments import parse_arguments
 from plait.options.convert import unknown_key
 from plait.options.sources import runner_table
+
+log = logging.getLogger("plait")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "auto"
     log_file: str | None = None
+    state_dir: str | None = None
 
     @property
     def logs(self) -> Logs:
@@ -45,6 +50,22 @@ def settle(given: Mapping[str, str | None], target: str, argv: Sequence[str]) ->
     """The settings in force. `given` is from the command line, None where nothing was. OptionsError."""
     found = _from_file(_file_of(target, argv))
     return Settings(**{**found, **{name: value for name, value in given.items() if value is not None}})
+
+
+class Live:
+    """The settings in force, read anew by a reload: logs follow, what only a new start can change is said."""
+
+    def __init__(self, given: Mapping[str, str | None], target: str, argv: Sequence[str]) -> None:
+        self._read = partial(settle, given, target, argv)
+        self.now = self._read()
+
+    def logs(self) -> Logs:
+        """How to log, by what stands in the file now. OptionsError."""
+        now = self._read()
+        for name in ("loop", "state_dir"):
+            if getattr(now, name) != getattr(self.now, name):
+                log.warning("[plait] %s is another now; restart required", name)
+        return now.logs
 
 
 def _file_of(target: str, argv: Sequence[str]) -> Path | None:
