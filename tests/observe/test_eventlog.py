@@ -65,8 +65,8 @@ async def test_a_failure_has_its_traceback_once(caplog: pytest.LogCaptureFixture
     """The service that failed says why, with the traceback; the groups above it do not repeat it."""
     app = Application("demo")
     group = Group()
-    app.add(group, name="group")
-    group.add(Fails(), name="it")
+    app.add(group, name="group", significant=True, restart="never")
+    group.add(Fails(), name="it", significant=True, restart="never")
     app.subscribe(EventLog(app))
     with pytest.raises(ApplicationFailed):
         await app.serve()
