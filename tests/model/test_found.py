@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from plait import Application, Service, State
+from plait import Application, Service, State, events
 from plait.errors import StartInterrupted
 
 
@@ -43,3 +43,14 @@ async def test_an_application_that_stops_uncleanly_is_restarted_all_the_same() -
     assert worker.state is State.RUNNING
     assert app.snapshot().services[0].incarnation == 2
     await asyncio.gather(app.stop(), serving, return_exceptions=True)
+
+
+async def test_two_who_remove_one_service_remove_it_once() -> None:
+    """Both return; one event says so."""
+    async with Application("model") as app:
+        app.add(Worker(), name="other")
+        await app.add(Worker()).start()
+        removed: list[str] = []
+        app.subscribe(lambda event: removed.append(event.path) if isinstance(event, events.ServiceRemoved) else None)
+        await asyncio.gather(app.remove("worker"), app.remove("worker"))
+        assert removed == ["worker"]

@@ -326,8 +326,9 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
 
 def _forget_all(leaving: list[Record], removed: Callable[[Record], None]) -> None:
     for record in leaving:
-        removed(record)
-        _forget(record)
+        if record.parent is not None:  # or another remove has forgotten it
+            removed(record)
+            _forget(record)
 
 
 def _forget(record: Record) -> None:
