@@ -195,3 +195,14 @@ class Leaked(PlaitError, AssertionError):
 
 class NotSeen(PlaitError, AssertionError):
     """An event that a test waited for did not happen; the message says what did."""
+
+
+class RunFailed(ExceptionGroup[Exception]):
+    """What an application did that the test running it did not expect: services that failed, what would not stop."""
+
+    def derive(self, excs: Sequence[Exception], /) -> RunFailed:  # type: ignore[override]
+        return RunFailed(self.message, excs)
+
+
+class InjectedFault(PlaitError, RuntimeError):
+    """What a hook raises that a test told to fail, and gave no error of its own."""

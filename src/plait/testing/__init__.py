@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from plait._lazy import importer
 
 if TYPE_CHECKING:
+    from plait.testing.applications import Running as Running
+    from plait.testing.applications import running as running
+    from plait.testing.faults import Fault as Fault
+    from plait.testing.faults import Faults as Faults
     from plait.testing.leaks import no_leaks as no_leaks
     from plait.testing.recorder import Recorder as Recorder
     from plait.testing.runs import run as run
@@ -15,10 +19,14 @@ if TYPE_CHECKING:
     from plait.testing.virtual import settle as settle
 
 _HOMES = {
+    "Fault": "plait.testing.faults",
+    "Faults": "plait.testing.faults",
     "Recorder": "plait.testing.recorder",
     "VirtualLoop": "plait.testing.virtual",
     "advance": "plait.testing.virtual",
     "no_leaks": "plait.testing.leaks",
+    "Running": "plait.testing.applications",
+    "running": "plait.testing.applications",
     "run": "plait.testing.runs",
     "settle": "plait.testing.virtual",
 }

@@ -2,7 +2,7 @@
 
 Rules: to look is cheap, some hundred microseconds, for it is done twice a test; to say what a thing is may cost more,
 for it is done only when one was left. What an event loop makes for itself when it likes is not the program's: its idle
-threads, and the descriptor that libuv keeps in reserve.
+threads, the sockets by which uvloop hears of signals, and the descriptor that libuv keeps in reserve.
 """
 
 from __future__ import annotations
@@ -60,11 +60,14 @@ class Holdings:
 
     def _descriptors(self, before: Holdings) -> list[Descriptor]:
         new = sorted(self.descriptors - before.descriptors)
-        reserve = [one for one in new if one[1] == os.devnull and is_uvloop(self.loop)][:1]
-        return [one for one in new if one not in reserve]
+        if self.loop is None or not is_uvloop(self.loop):
+            return new
+        own = [thing.fileno() for thing in gc.get_referents(self.loop) if isinstance(thing, socket.socket)]
+        reserve = [one for one in new if one[1] == os.devnull][:1]
+        return [one for one in new if one not in reserve and one[0] not in own]
 
 
-def is_uvloop(loop: asyncio.AbstractEventLoop | None) -> bool:
+def is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether it stands on libuv."""
     return type(loop).__module__.partition(".")[0] == "uvloop"
 
