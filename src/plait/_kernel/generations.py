@@ -58,7 +58,7 @@ class Switch:
     async def run(self) -> None:
         """Until the new tree serves. Raises what it failed of; the old one serves on by then."""
         check(self._new.root)
-        engine = self._application._prepare(ends_itself=self._old.ends_itself)
+        engine = self._application._prepare_to_serve()
         self._carry()
         units = [*_units(engine.root)]
         self._old.is_changing = self._new.is_changing = True
