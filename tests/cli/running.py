@@ -85,6 +85,17 @@ class Running:
                 if not alive or not self._more.wait(deadline - time.monotonic()):
                     raise AssertionError(f"{text!r} is not among these lines:\n" + "\n".join(self.lines))
 
+    def expect_nth(self, number: int, *texts: str) -> str:
+        """The line with which `number` lines hold one of these texts, waited for."""
+        deadline = time.monotonic() + TIMEOUT
+        with self._more:
+            while True:
+                found = [line for line in self.lines if any(text in line for text in texts)]
+                if len(found) >= number:
+                    return found[number - 1]
+                if not self._reader.is_alive() or not self._more.wait(deadline - time.monotonic()):
+                    raise AssertionError(f"{len(found)} of {number} lines hold {texts}:\n" + "\n".join(self.lines[-50:]))
+
     def send(self, one: signal.Signals) -> None:
         """A real signal."""
         self._process.send_signal(one)

@@ -4,6 +4,7 @@ Rules: the handler's task belongs to the server. When it ends, the writer is flu
 when its client is gone and its handler has returned. On drain the reader comes to the end of its stream where no
 request is lost by it:
 
+- never while the handler waits for the rest of a request of which it has a part;
 - at once, if the client has been silent for a while and nothing that it sent is unread;
 - else between two requests, when the handler, having answered, waits for the next. The answer and the end of the
   connection leave in one segment (TCP_CORK), so a client that has the one knows the other;
@@ -86,12 +87,18 @@ class _Reader(asyncio.StreamReader):
     _paused: bool
     _buffer: bytearray
     _transport: asyncio.BaseTransport
+    _waiter: asyncio.Future[None] | None
 
     answers = False
     """Once the server drains: whether the handler has written since the drain began."""
 
     answered = False
     """Once the server drains: whether the handler has written since the client last sent something."""
+
+    @property
+    def is_within_a_request(self) -> bool:
+        """Whether the handler waits for the rest of something, a line perhaps, of which it has a part."""
+        return self._waiter is not None and bool(self._buffer)
 
     async def _wait_for_data(self, func_name: str) -> None:
         if self.answered and not self._buffer and not unread(self._transport):
@@ -193,6 +200,8 @@ class Stream(asyncio.StreamReaderProtocol):
         """Seconds after which to look again; 0 where nothing is lost by ending now."""
         flow, rest = _flow(transport), unread(transport)
         drained = self._own_loop.time() - self._drain_began
+        if self._reader.is_within_a_request:
+            return RECHECK_DELAY
         if flow is None and _is_unix(transport):
             return GRACE - drained
         if not rest and not self._reader._paused:
