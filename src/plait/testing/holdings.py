@@ -38,7 +38,7 @@ class Holdings:
         self.loop = loop
         self.tasks = asyncio.all_tasks(loop) if loop is not None else set()
         self.timers = timers(loop) if loop is not None else {}
-        self.threads = set(threading.enumerate())
+        self.threads = busy_threads(loop)
         self.descriptors = descriptors()
         self.children = children()
 
@@ -48,15 +48,11 @@ class Holdings:
         tasks = sorted(self.tasks - before.tasks - {mine}, key=lambda task: task.get_name())
         of_loop = [f"task {task.get_name()!r} at {where(task)}" for task in tasks]
         of_loop += [f"timer {handle!r}" for key, handle in self.timers.items() if key not in before.timers]
-        threads = sorted(self._threads() - before.threads, key=lambda thread: thread.name)
+        threads = sorted(filter(_lasts, self.threads - before.threads), key=lambda thread: thread.name)
         of_system = [thread_text(thread) for thread in threads]
         of_system += [descriptor_text(*one) for one in self._descriptors(before)]
         of_system += [child_text(pid) for pid in self.children - before.children]
         return of_loop, of_system
-
-    def _threads(self) -> set[threading.Thread]:
-        own = idle_threads(self.loop) if self.loop is not None else set()
-        return {one for one in self.threads - own if one.is_alive() and not isinstance(one, threading._DummyThread)}
 
     def _descriptors(self, before: Holdings) -> list[Descriptor]:
         new = sorted(self.descriptors - before.descriptors)
@@ -84,13 +80,21 @@ def timers(loop: asyncio.AbstractEventLoop) -> dict[int, asyncio.TimerHandle]:
     return {id(handle): handle for handle in handles if not handle.cancelled()}
 
 
-def idle_threads(loop: asyncio.AbstractEventLoop) -> set[threading.Thread]:
-    """Those of its default executor that have nothing to do."""
-    pools = [getattr(loop, "_default_executor", None), *gc.get_referents(loop)]
-    threads = {thread for pool in pools if isinstance(pool, ThreadPoolExecutor) for thread in pool._threads}
-    frames = sys._current_frames()
-    tops = {thread: frames.get(thread.ident or 0) for thread in threads}
-    return {thread for thread, top in tops.items() if top is not None and top.f_code.co_name == "_worker"}
+def busy_threads(loop: asyncio.AbstractEventLoop | None) -> set[threading.Thread]:
+    """All but those of the loop's default executor that have nothing to do."""
+    threads = set(threading.enumerate())
+    pools = [getattr(loop, "_default_executor", None), *gc.get_referents(loop)] if loop is not None else []
+    own = {thread for pool in pools if isinstance(pool, ThreadPoolExecutor) for thread in pool._threads}
+    if own:
+        frames = sys._current_frames()
+        tops = {thread: frames.get(thread.ident or 0) for thread in own}
+        threads -= {thread for thread, top in tops.items() if top is not None and top.f_code.co_name == "_worker"}
+    return threads
+
+
+def _lasts(thread: threading.Thread) -> bool:
+    """Whether it is one that somebody started, and has not ended."""
+    return thread.is_alive() and not isinstance(thread, threading._DummyThread)
 
 
 # -- of the system ---------------------------------------------------------------------------------------------------
