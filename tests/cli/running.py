@@ -94,7 +94,8 @@ class Running:
                 if len(found) >= number:
                     return found[number - 1]
                 if not self._reader.is_alive() or not self._more.wait(deadline - time.monotonic()):
-                    raise AssertionError(f"{len(found)} of {number} lines hold {texts}:\n" + "\n".join(self.lines[-50:]))
+                    last = "\n".join(self.lines[-50:])
+                    raise AssertionError(f"{len(found)} of {number} lines hold {texts}:\n{last}")
 
     def send(self, one: signal.Signals) -> None:
         """A real signal."""

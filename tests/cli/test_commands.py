@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import PLAIT, environment, plait
 
 import plait as package
+from running import PLAIT, environment, plait
 
 APP = '''
 from typing import Annotated

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from running import PLAIT, Running, plait, until
 
 APP = '''
