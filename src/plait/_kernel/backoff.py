@@ -30,7 +30,21 @@ ALLOWED_EACH = 3
 class Care:
     """What supervision remembers of a record: its failures, and what it waits for."""
 
-    __slots__ = ("after", "blocked", "delay", "due", "failures", "gave_up", "is_parked", "recent", "restarts", "wake")
+    __slots__ = (
+        "after",
+        "blocked",
+        "delay",
+        "due",
+        "failures",
+        "gave_up",
+        "is_parked",
+        "reason",
+        "recent",
+        "restarts",
+        "services",
+        "wake",
+        "with_",
+    )
 
     def __init__(self) -> None:
         self.failures = 0
@@ -42,7 +56,11 @@ class Care:
         self.due = 0.0
         """The loop's time at which it may start again."""
         self.recent: deque[float] = deque()
-        """When there were failures, in the loop's time: a group's, or those of one that is parked by itself."""
+        """When it failed, in the loop's time; of one that can be parked."""
+        self.services: deque[float] = deque()
+        """A group: when its services failed."""
+        self.reason = ""
+        """Why it waits or is parked, for people."""
         self.is_parked = False
         self.gave_up = False
         """A group: it ends because of one of its services."""
@@ -51,24 +69,37 @@ class Care:
         """What must have stopped before it may start."""
         self.after: Record | None = None
         """Who must have started before it may."""
+        self.with_: Record | None = None
+        """Whose delay must be over before it may start."""
 
-    def failed(self, health: float) -> None:
-        """It failed after `health` seconds of health."""
+    def rested(self, health: float) -> None:
+        """It had `health` seconds of health."""
         if health >= max(HEALTHY, self.delay):
             self.failures = 0
-        self.failures += 1
 
-    def count(self, now: float) -> int:
-        """One more failure in the window; how many there are in it."""
-        self.recent.append(now)
-        while self.recent[0] <= now - WINDOW:
-            self.recent.popleft()
-        return len(self.recent)
+    def failed(self, health: float) -> None:
+        """It failed, after `health` seconds of health."""
+        self.rested(health)
+        self.failures += 1
 
     def next_delay(self) -> float:
         """Seconds to wait before the next restart."""
         self.delay = random.uniform(0.5, 1.0) * min(MOST, FIRST * 2.0 ** min(self.failures, 40))
         return self.delay
+
+    def begin_anew(self) -> None:
+        """What was counted is forgotten."""
+        self.failures, self.delay = 0, 0.0
+        self.recent.clear()
+        self.services.clear()
+
+
+def count(window: deque[float], now: float) -> int:
+    """One more failure in the window, at the loop's time `now`; how many there are in it."""
+    window.append(now)
+    while window[0] <= now - WINDOW:
+        window.popleft()
+    return len(window)
 
 
 def allowed(services: int) -> int:

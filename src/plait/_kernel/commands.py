@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from plait._kernel.engine import Engine, engine_of
-from plait._kernel.graph import check, is_met, known_needs, needs_of
+from plait._kernel.graph import check, known_needs, missing, needs_of
 from plait._kernel.operations import Start, Stop, wait, wait_out, withdraw
 from plait._kernel.pausing import Pause, Resume, Settling, why_not
 from plait._kernel.record import Record
@@ -38,15 +38,14 @@ async def start(record: Record) -> None:
     """Until `record`, and all below it that is meant to be up, is ready."""
     engine = engine_for(record, "start")
     _check_stays(engine, record)
-    if record.intent is DOWN:
-        engine.intend(record, UP)
+    if record.state is STOPPING:
+        await _stopped(engine, record)
     if record is engine.root and record.state in AT_REST:
         engine.open()
-    engine.supervision.clear(record)
-    while record.state is STOPPING:
-        await wait(engine.next_rest(record))
-        _check_stays(engine, record)
     _check_start(engine, record)
+    if record.intent is DOWN:
+        engine.intend(record, UP)
+    engine.supervision.clear(record)
     operation = _start_of(engine, record)
     if operation is not None and operation.target is not record:
         await _wait_ready(engine, operation, record)
@@ -56,6 +55,26 @@ async def start(record: Record) -> None:
         operation.launch()
     await join_start(operation)
     raise_start(operation)
+    _raise_left_out(record)
+
+
+async def _stopped(engine: Engine, record: Record) -> None:
+    """Until a stop that is under way is over; another one that is commanded meanwhile comes after this start."""
+    if record.intent is DOWN:
+        engine.intend(record, UP)
+    while record.state is STOPPING:
+        await wait(engine.next_rest(record))
+    _check_stays(engine, record)
+    if record.intent is DOWN:
+        raise StartInterrupted(f"{record.subject} was stopped before it could start")
+    _wait_if_needs_are_away(engine, record)
+
+
+def _wait_if_needs_are_away(engine: Engine, record: Record) -> None:
+    """It has been stopped to be started: what it needs has gone meanwhile, so it starts when that is back."""
+    need = missing(record)
+    if need is not None and need.state is not STARTING and record.state in AT_REST:
+        engine.supervision.wait_for(record, need)
 
 
 def _check_stays(engine: Engine, record: Record) -> None:
@@ -85,11 +104,10 @@ def _check_start(engine: Engine, record: Record) -> None:
 
 
 def _check_needs(record: Record) -> None:
-    for need in needs_of(record):
-        if not is_met(need) and need.state is not STARTING:
-            raise LifecycleError(
-                f"{record.subject} needs {need.subject}, which is {need.state.value}; start that first"
-            )
+    needs_of(record)  # raises for a name that is not there
+    need = missing(record)
+    if need is not None and need.state is not STARTING:
+        raise LifecycleError(f"{record.subject} needs {need.subject}, which is {need.state.value}; start that first")
 
 
 def _start_of(engine: Engine, record: Record) -> Start | None:
@@ -127,6 +145,13 @@ def raise_start(operation: Start) -> None:
         raise StartFailed(_start_text(operation), operation.errors)
     if operation.interrupted:
         raise StartInterrupted(f"{subject} was stopped while it was starting")
+
+
+def _raise_left_out(record: Record) -> None:
+    if record.state in AT_REST and not record.met and (need := missing(record)) is not None:
+        raise LifecycleError(
+            f"{record.subject} needs {need.subject}, which is {need.state.value}; it will start when that is there"
+        )
 
 
 NAMED = 8
@@ -168,7 +193,7 @@ def _stop_alone(engine: Engine, record: Record) -> Stop | None:
         withdraw(engine, [record])
         return None
     for operation in engine.operations:
-        if isinstance(operation, Stop) and operation.target is record:
+        if isinstance(operation, Stop) and operation.stops(record):
             return operation
     operation = Stop(engine, record, [record])
     operation.launch()
@@ -197,9 +222,11 @@ def _stop_first(engine: Engine, record: Record) -> Stop | None:
     """In the call itself, so that a stop which is commanded after it comes after it."""
     if record is engine.root:
         return stop_application(engine)
-    if record.intent is not DOWN:
-        return _stop_alone(engine, record)
     _check_stays(engine, record)
+    if record.intent is not DOWN:
+        if record.state is not STOPPING:
+            _check_needs(record)
+        return _stop_alone(engine, record)
     engine.intend(record, UP)
     return None
 
@@ -209,6 +236,7 @@ async def _restart(engine: Engine, record: Record, stop: Stop | None) -> None:
         await wait(stop.done)
     if record.intent is DOWN:
         raise StartInterrupted(f"{record.subject} was stopped while it was to be started again")
+    _wait_if_needs_are_away(engine, record)
     await start(record)
 
 
@@ -317,6 +345,7 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
         _forget_all(leaving, removed)
         engine.leaving.difference_update(leaving)
         gone.set_result(None)
+        engine.supervision.look_whether_finished()
 
     operation.launch(lambda: engine.loop.call_soon(forget))  # when every operation has heard of the last stop
     await wait(gone)

@@ -77,8 +77,8 @@ class Supervision:
     def ended(self, record: Record) -> None:
         """Its incarnation has ended, and no operation was about it."""
 
-    def failing(self, group: Record) -> None:
-        """A running group itself failed: its services must stop first."""
+    def failing(self, group: Record, cause: Exception) -> None:
+        """A group itself failed: its services must stop first."""
 
     def not_started(self, record: Record, culprit: Record) -> None:
         """It did not start, because of `culprit`, and whoever started it leaves the rest to supervision."""
@@ -100,6 +100,9 @@ class Supervision:
 
     def look(self) -> None:
         """Something is ready, or will not be: whoever waited for that may start."""
+
+    def look_whether_finished(self) -> None:
+        """Something is over: if every service has ended by itself, so does the application."""
 
     def asks_unpaused(self, record: Record) -> None:
         """It has shown that it can pause."""
@@ -153,6 +156,8 @@ class Engine:
         """What a next generation has taken over, with the intents that it had here; it shall not start again."""
         self.is_changing = False
         """Another generation takes over from this one, or this from another: its health is nobody's business yet."""
+        self.is_restarting = False
+        """The application stops in order to start again, so its end is not the end."""
         self.restarts: dict[Record, asyncio.Task[None]] = {}
         """Restarts under way, for those who ask for the same."""
         self.shrink: dict[Record, float] = {}
@@ -176,10 +181,13 @@ class Engine:
         if getattr(self, "loop", None) is not loop:
             self.loop: asyncio.AbstractEventLoop = loop
             self._time = loop.time
+            self._wall_time = wall_time_of(loop)
             self.deadlines = Deadlines(loop)
         self.context: Context = copy_context()
-        self.over: asyncio.Future[None] = loop.create_future()
-        """Done when the application itself has stopped or failed."""
+        if not self.is_restarting:
+            self.over: asyncio.Future[None] = loop.create_future()
+            """Done when the application itself has stopped or failed, and does not start again."""
+        self.is_restarting = False
         self.left_behind.clear()
         self.failures.clear()
         self.culprit = self.root
@@ -193,12 +201,16 @@ class Engine:
         """The loop's time; 0 before the application first ran."""
         return self.loop.time() if self.is_open else 0.0
 
+    def wall_time(self) -> float:
+        """Seconds since the epoch: those of the loop, if it has its own, as a virtual clock does."""
+        return self._wall_time() if self.is_open else wall_time_of(asyncio._get_running_loop())()
+
     def close(self) -> None:
         """Give back what the engine itself holds; the tree has stopped."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
-        if not self.over.done():
+        if not self.over.done() and not self.is_restarting:
             self.over.set_result(None)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
@@ -227,13 +239,14 @@ class Engine:
     def emit(self, make: Callable[..., Event], record: Record, /, **fields: Any) -> None:
         """An event about `record`, if there is anybody to hear it."""
         if self.bus.sinks:
-            self.bus.emit(make(time=time.time(), path=record.path, generation=self.generation, **fields))
+            self.bus.emit(make(time=self.wall_time(), path=record.path, generation=self.generation, **fields))
 
     def begin(self, record: Record) -> None:
         """A new incarnation. What has no task is started at once."""
         record.incarnation += 1
         record.returned = False
         record.error = None
+        record.ready_at = -1.0
         self.alive += not record.shape.group
         self.supervision.begun(record)
         self.move(record, STARTING)
@@ -392,9 +405,9 @@ class Engine:
 
     # -- what an incarnation tells -----------------------------------------------------------------------------------
 
-    def failing(self, record: Record) -> None:
-        """A running group itself failed."""
-        self.supervision.failing(record)
+    def failing(self, record: Record, cause: Exception) -> None:
+        """A group itself failed, after its on_start."""
+        self.supervision.failing(record, cause)
 
     def ending(self, record: Record) -> None:
         """The incarnation has begun to end, asked or not."""
@@ -484,6 +497,12 @@ class Engine:
             self.resources[kind] = kind()
         resource: T = self.resources[kind]
         return resource
+
+
+def wall_time_of(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
+    """What tells seconds since the epoch on this loop."""
+    own: Callable[[], float] = getattr(loop, "wall_time", time.time)
+    return own
 
 
 def one_error(record: Record, errors: list[Exception]) -> Exception | None:

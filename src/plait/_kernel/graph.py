@@ -52,6 +52,14 @@ def is_met(need: Record) -> bool:
     return need.met
 
 
+def missing(record: Record) -> Record | None:
+    """The first of all that `record` needs which is not there; of a group, the first of its services."""
+    for need in known_needs(record):
+        if not is_met(need):
+            return next((one for one in need.below() if not one.met), need)
+    return None
+
+
 def _siblings(record: Record) -> dict[str, Record]:
     return (record.parent.children or {}) if record.parent is not None else {}
 

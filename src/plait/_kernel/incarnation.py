@@ -72,7 +72,7 @@ class Owner(Protocol):
     def started(self, record: Record) -> None: ...
     def starts_paused(self, record: Record) -> bool: ...
     def asks_unpaused(self, record: Record) -> None: ...
-    def failing(self, record: Record) -> None: ...
+    def failing(self, record: Record, cause: Exception) -> None: ...
     def ending(self, record: Record) -> None: ...
     def drained(self, record: Record, *, in_time: bool) -> None: ...
     def ended(self, record: Record, errors: list[Exception], *, returned: bool) -> None: ...
@@ -194,8 +194,8 @@ class Incarnation(Life):
                     await self._told_to_end()
             except BaseException as exc:
                 self._fault(exc)
-                if shape.group:
-                    self._owner.failing(self._record)  # its services stop first, then it is woken
+                if shape.group and self._errors:
+                    self._owner.failing(self._record, self._errors[0])  # its services stop first, then it is woken
             if not shape.group:
                 break
         if self._phase is _UNREADY and returned:
@@ -310,7 +310,7 @@ class Incarnation(Life):
 
     def finish(self, cause: Exception | None = None) -> None:
         """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
-        if cause is not None:
+        if cause is not None and cause not in (self._errors or ()):
             self._note(cause)
         if self._phase is _NEW:
             self._to_end()  # a task cancelled before its first step would never take it
@@ -321,8 +321,8 @@ class Incarnation(Life):
     def fail(self, exc: BaseException) -> None:
         """Something beside the task failed: the incarnation ends, a group after its services."""
         self._fault(exc)
-        if self._record.shape.group and self._phase is _RUN:
-            self._owner.failing(self._record)
+        if self._record.shape.group and self._phase is _RUN and self._errors:
+            self._owner.failing(self._record, self._errors[0])
         else:
             self.finish()
 

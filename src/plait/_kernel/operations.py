@@ -27,6 +27,7 @@ from plait._kernel.engine import Engine, Operation
 from plait._kernel.graph import is_met, known_needs, needs_of
 from plait._kernel.record import Record
 from plait._kernel.states import AT_REST, DOWN, LIVE, RUNNING, STARTING, STOPPING
+from plait.errors import Escalate
 
 log = logging.getLogger("plait.kernel")
 
@@ -194,16 +195,15 @@ class Start(Ordered):
                 self.engine.ready(group)
 
     def on_ended(self, record: Record) -> bool:
-        is_ours = record in self.begun or record in self._members
-        if not is_ours or self.interrupted or self._rollback is not None:
+        if self.interrupted or self._rollback is not None:
+            return False
+        if record not in self.begun and record not in self._members:
+            for dependent in self._blocks.pop(record, ()):  # it was starting by itself
+                self._skip(dependent, record)
+            self._pump()
             return False
         if record.error is not None:
-            shelter = self._shelter(record)
-            if shelter is not None:
-                self._leave_out(shelter, record)
-            else:
-                self.culprit = record
-                self.abort(record.error)
+            self.failed(record, record.error)
             return True
         if record in self._members:  # an operator stopped it while it was starting
             del self._members[record]
@@ -213,30 +213,45 @@ class Start(Ordered):
         self._pump()
         return False
 
-    def _shelter(self, record: Record) -> Record | None:
+    def has_begun(self, record: Record) -> bool:
+        """Whether this has begun it, and its failure is the failure of this."""
+        return record in self.begun and not self.interrupted and self._rollback is None
+
+    def failed(self, record: Record, error: Exception) -> None:
+        """One that has begun failed; a group still has to stop."""
+        shelter = self._shelter(record, error)
+        if shelter is not None:
+            self._leave_out(shelter, record, error)
+        else:
+            self.culprit = record
+            self.abort(error)
+
+    def _shelter(self, record: Record, error: Exception) -> Record | None:
         """The nearest that can be parked, of the failed one and the groups it is in; not the target."""
-        one: Record | None = record
+        one: Record | None = record.parent if holds(error, Escalate) and record is not self.target else record
         while one is not None and one is not self.target:
             if one.policy.on_exhausted == "park":
                 return one
             one = one.parent
         return None
 
-    def _leave_out(self, shelter: Record, culprit: Record) -> None:
+    def _leave_out(self, shelter: Record, culprit: Record, error: Exception) -> None:
         """Supervision takes it from here, once all that has begun in it has stopped."""
+        was_awaited = shelter in self._members
         for record in shelter.below():
             self._members.pop(record, None)
             self._waits.pop(record, None)
             self.begun.pop(record, None)
         not_started = partial(self.engine.supervision.not_started, shelter, culprit)
-        if shelter is culprit:
+        if shelter.state in AT_REST:
             not_started()
         else:
-            Stop(self.engine, shelter, [shelter], cause=culprit.error).launch(not_started)
+            Stop(self.engine, shelter, [shelter], cause=error).launch(not_started)
         for record in shelter.below():
             for dependent in self._blocks.pop(record, ()):
                 self._skip(dependent, record)
-        self._child_done(shelter)
+        if was_awaited:
+            self._child_done(shelter)
         self._pump()
 
     def _skip(self, record: Record, need: Record) -> None:
@@ -307,6 +322,7 @@ class Start(Ordered):
         self._close()
         if self._then is not None:
             self._then()
+        self.engine.supervision.look_whether_finished()
 
 
 def _to_start(target: Record, omit: Callable[[Record], bool] | None) -> Iterable[Record]:
@@ -376,6 +392,10 @@ class Stop(Ordered):
         self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
         self._pump()
 
+    def stops(self, record: Record) -> bool:
+        """Whether a stop of `record` may join this one."""
+        return record is self.target
+
     def hurry(self, timeout: float) -> None:
         """It has only `timeout` seconds from now on: all its deadlines are cut, those that run included."""
         self.engine.shutdown_timeout = timeout
@@ -425,6 +445,13 @@ def withdraw(engine: Engine, records: Iterable[Record]) -> None:
                 operation.abort(None)
             else:
                 operation.give_up(records)
+
+
+def holds(error: BaseException | None, kind: type[Exception]) -> bool:
+    """Whether this is such an error, or a group with one in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(holds(one, kind) for one in error.exceptions)
+    return isinstance(error, kind)
 
 
 async def wait(done: asyncio.Future[Any]) -> None:

@@ -146,7 +146,7 @@ class Record:
         self.endpoints: tuple[str, ...] = ()
         self.since = 0.0
         self.ready_at = -1.0
-        """When its present or last incarnation got ready, in the loop's time; below 0 if it never was."""
+        """When its present or last incarnation got ready, in the loop's time; below 0 if it has not."""
         self.care: Any = None
         """What supervision remembers of its failures; None for one that has had none."""
         self.log: logging.LoggerAdapter[logging.Logger] | None = None
@@ -182,6 +182,13 @@ class Record:
             yield record
             if record.children:
                 stack.extend(reversed(record.children.values()))
+
+    def above(self) -> Iterator[Record]:
+        """The groups it is in, the nearest first."""
+        record = self.parent
+        while record is not None:
+            yield record
+            record = record.parent
 
     def within(self, other: Record) -> bool:
         """Whether this is `other` or stands below it."""

@@ -2,27 +2,29 @@
 
 Rules:
 - A failure is counted (backoff.py), and the service is in BACKOFF until it is started again; what its group's strategy
-  names is stopped first, in reverse, and started after it. What fails while something it needs is away waits for that,
-  and is not counted. What must not be started again stays FAILED.
+  takes along (strategies.py) is stopped first and started after it. What fails while something it needs is away waits
+  for that, and is not counted. What must not be started again stays FAILED.
 - Whoever shall be started is in `waiting`, and starts in the call that brought the last thing it waited for: its delay,
   its group, what it needs, what must have stopped or started before it.
 - A group whose services have used up their restarts gives up: the rest of it stops, and it fails. So does one with a
-  significant service that failed. What that means is its own group's to say; the application ends.
-- A service that is parked, down or paused by intent keeps the application alive; without one it ends when every
-  service has ended by itself.
+  significant service that failed. What that means is its own group's to say; the application ends. A group that is
+  started again begins anew: all in it but what is parked or down starts, and nothing is counted yet.
+- A group was in health for as long as all that shall be up in it was up.
+- The application ends by itself when every service has ended by itself. One that is parked, down or paused by intent,
+  or waits to be started, keeps it alive, unless it waits for one that has failed for good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 
 from plait._kernel import engine as kernel
-from plait._kernel.backoff import IN_A_ROW, WINDOW, Care, allowed
+from plait._kernel.backoff import IN_A_ROW, WINDOW, Care, allowed, count
 from plait._kernel.engine import Engine
 from plait._kernel.events import GaveUp, NotStarted, Parked, RestartScheduled
-from plait._kernel.graph import is_met, known_needs
-from plait._kernel.operations import Start, Stop
+from plait._kernel.graph import is_met, known_needs, missing
+from plait._kernel.operations import Start, Stop, holds
 from plait._kernel.pausing import Pause, Resume
 from plait._kernel.record import Record
 from plait._kernel.states import (
@@ -31,7 +33,6 @@ from plait._kernel.states import (
     DOWN,
     FAILED,
     LIVE,
-    NEW,
     READY,
     RUNNING,
     STARTING,
@@ -39,6 +40,7 @@ from plait._kernel.states import (
     STOPPING,
     UP,
 )
+from plait._kernel.strategies import Clearing, needed_by, taken_along
 from plait.errors import DoNotRestart, Escalate
 
 
@@ -49,56 +51,75 @@ class Supervision(kernel.Supervision):
         self._engine = engine
         self.waiting: dict[Record, None] = {}
         """Who shall be started, in the order in which that was decided."""
+        self._due: dict[Record, None] = {}
+        """Those of them whose delay is over."""
         self._is_looking = False
         self._look_again = False
 
     # -- what has happened -------------------------------------------------------------------------------------------
 
     def ended(self, record: Record) -> None:
-        if record.intent is DOWN or record in self._engine.leaving or not _may_run(record):
-            self._look_whether_finished()
-        elif record.error is not None:
-            self.failed(record)
-        elif record.returned and record.policy.restart == "always":
-            self._schedule(record, _care(record).next_delay(), "run() returned")
-        elif record.returned and record.policy.significant:
-            self._end_group(record, None)
-        else:
-            self._look_whether_finished()
+        engine = self._engine
+        is_wanted = record.intent is not DOWN and record not in engine.leaving
+        if is_wanted and _may_run(record):
+            if record.error is not None:
+                self._failed(record, record.error)
+            elif record.returned:
+                self._returned(record)
+        self.look_whether_finished()
         self.look()
 
-    def failing(self, group: Record) -> None:
-        Stop(self._engine, group, [group]).launch(partial(self.ended, group))
+    def failing(self, group: Record, cause: Exception) -> None:
+        engine = self._engine
+        if group.state is STOPPING:
+            return
+        for operation in tuple(engine.operations):
+            if isinstance(operation, Start) and operation.has_begun(group):
+                operation.failed(group, cause)
+                return
+        if group is engine.root:
+            end_application(engine, group, cause)
+        else:
+            Stop(engine, group, [group]).launch(partial(self.ended, group))
 
-    def failed(self, record: Record) -> None:
-        error, care = record.error, _care(record)
-        assert error is not None
-        gave_up, care.gave_up = care.gave_up, False
+    def not_started(self, record: Record, culprit: Record) -> None:
+        _care(record).gave_up = culprit is not record
+        self.ended(record)
+
+    def _returned(self, record: Record) -> None:
+        if record.policy.restart == "always":
+            care = _care(record)
+            care.rested(self._health(record))
+            self._schedule(record, care.next_delay(), "its run() returned")
+        elif record.policy.significant:
+            self._end_group(record, None)
+
+    def _failed(self, record: Record, error: Exception) -> None:
+        care = _care(record)
+        asked = None if care.gave_up else error  # what a service asks for concerns its own group
         if record.parent is None:
             end_application(self._engine, record, error)
-        elif not gave_up and _holds(error, Escalate):
+        elif holds(asked, Escalate):
             self._give_up(record, error, f"{record.subject} asked for it: {_text(error)}")
-        elif record.policy.restart == "never" or (not gave_up and _holds(error, DoNotRestart)):
-            self._stays_failed(record, error)
-        elif (need := _away(record)) is not None:
-            self._schedule(record, None, f"{_text(error)}; waits for {need.subject}, which is {need.state.value}")
+        elif record.policy.restart == "never" or holds(asked, DoNotRestart):
+            if record.policy.significant:
+                self._give_up(record, error, f"{record.subject} is significant, and failed: {_text(error)}")
+        elif (need := missing(record)) is not None:
+            self._restart(record, None, f"{_text(error)}; waits for {need.subject}, which is {need.state.value}")
         else:
             self._count(record, error)
-
-    def _stays_failed(self, record: Record, error: Exception) -> None:
-        if record.policy.significant:
-            self._end_group(record, error)
-        else:
-            self._look_whether_finished()
+        care.gave_up = False
 
     def _count(self, record: Record, error: Exception) -> None:
-        care, now = _care(record), self._engine.now()
-        care.failed(now - record.ready_at if record.ready_at >= 0 else 0.0)
-        group = record.parent
+        care, group, now = _care(record), record.parent, self._engine.now()
         assert group is not None
+        above = _care(group)
+        if above.failures:
+            above.rested(_health_together(group, record, now))
+        care.failed(0.0 if care.gave_up else self._health(record))
         is_parkable = record.policy.on_exhausted == "park"
         most = allowed(1 if is_parkable else len(group.children or ()))
-        in_window = (care if is_parkable else _care(group)).count(now)
+        in_window = count(care.recent if is_parkable else above.services, now)
         if care.failures >= IN_A_ROW:
             reason = f"{record.subject} failed {care.failures} times in a row: {_text(error)}"
         elif in_window > most:
@@ -108,52 +129,76 @@ class Supervision(kernel.Supervision):
             self._restart(record, care.next_delay(), _text(error))
             return
         if is_parkable:
-            care.is_parked = True
+            care.is_parked, care.reason = True, reason
             self._engine.emit(Parked, record, incarnation=record.incarnation, reason=reason)
         else:
             self._give_up(record, error, reason)
 
+    def _health(self, record: Record) -> float:
+        """Seconds for which its last incarnation was in health."""
+        return self._engine.now() - record.ready_at if record.ready_at >= 0 else 0.0
+
     # -- starting again ----------------------------------------------------------------------------------------------
 
-    def _restart(self, record: Record, delay: float, reason: str) -> None:
-        """Once its delay is over, and what the strategy names has stopped; that follows it."""
+    def _restart(self, record: Record, delay: float | None, reason: str) -> None:
+        """Once its delay is over, and what the strategy takes along has stopped; that follows it."""
         self._schedule(record, delay, reason)
-        others = [other for other in strategy_set(record) if other.state in LIVE and other not in self._engine.leaving]
+        along = taken_along(record) if record.ready_at >= 0 else ()
+        others = [other for other in along if other.state in LIVE and other not in self._engine.leaving]
         if others:
-            stop = Stop(self._engine, record, others)
-            _care(record).blocked = stop
-            stop.launch(partial(self._stopped_others, record, others))
+            clearing = Clearing(self._engine, record, others)
+            _care(record).blocked = clearing
+            clearing.launch(partial(self._cleared, clearing))
 
-    def _stopped_others(self, record: Record, others: list[Record]) -> None:
-        for other in others:
-            is_wanted = other.intent is not DOWN and other.parent is record.parent and not other.returned
-            if is_wanted and other.state in AT_REST and other.policy.restart != "never" and _may_run(other):
-                _care(other).after = record
-                self._schedule(other, None, f"stopped because of {record.subject}")
+    def _cleared(self, clearing: Clearing) -> None:
+        first = clearing.target
+        needed = needed_by(first) if clearing.stopped else ()
+        for other in clearing.stopped:
+            if other.policy.restart == "never" or other.intent is DOWN or not _may_run(other):
+                continue
+            if other.state in AT_REST and other not in self._engine.leaving:
+                after, with_ = (None, first) if other in needed else (first, None)
+                self._schedule(other, None, f"stopped because of {first.subject}", after=after, with_=with_)
+        self.look_whether_finished()
         self.look()
 
-    def _schedule(self, record: Record, delay: float | None, reason: str) -> None:
+    def _schedule(
+        self,
+        record: Record,
+        delay: float | None,
+        reason: str,
+        *,
+        after: Record | None = None,
+        with_: Record | None = None,
+    ) -> None:
         """It shall start again, `delay` seconds from now at the earliest."""
         engine, care = self._engine, _care(record)
+        self._forget(record)
+        care.after, care.with_ = after, with_
         self.waiting[record] = None
-        care.due = engine.now() + (delay or 0.0)
-        if delay is not None:
-            care.wake = engine.deadlines.after(delay, partial(self._due, record))
+        care.due, care.reason = engine.now() + (delay or 0.0), reason
+        if delay is None:
+            self._due[record] = None
+        else:
+            care.wake = engine.deadlines.after(delay, partial(self._is_due, record))
         if record.state in (STOPPED, FAILED):
             engine.move(record, BACKOFF, record.error)
         failures, incarnation = care.failures, record.incarnation
         engine.emit(RestartScheduled, record, incarnation=incarnation, failures=failures, delay=delay, reason=reason)
         self.look()
 
-    def _due(self, record: Record) -> None:
+    def _is_due(self, record: Record) -> None:
         _care(record).wake = None
+        self._due[record] = None
         self.look()
 
     def wait_for(self, record: Record, need: Record) -> None:
-        reason = f"it needs {need.subject}, which is {'down' if need.intent is DOWN else need.state.value}"
-        self._engine.emit(NotStarted, record, reason=reason)
+        care, need = _care(record), missing(record) or need
+        self._forget(record)
+        care.reason = f"it needs {need.subject}, which is {'down' if need.intent is DOWN else need.state.value}"
+        self._engine.emit(NotStarted, record, reason=care.reason)
         if record.intent is not DOWN and record not in self._engine.leaving:
-            self.waiting[record] = None
+            self.waiting[record] = self._due[record] = None
             if record.state in (STOPPED, FAILED):
                 self._engine.move(record, BACKOFF, record.error)
 
@@ -162,7 +207,7 @@ class Supervision(kernel.Supervision):
             self._schedule(record, None, reason)
 
     def look(self) -> None:
-        if not self.waiting:
+        if not self._due:
             return
         if self._is_looking:
             self._look_again = True
@@ -170,30 +215,31 @@ class Supervision(kernel.Supervision):
         self._is_looking = self._look_again = True
         while self._look_again:
             self._look_again = False
-            for record in tuple(self.waiting):
-                if record in self.waiting and self._may_start(record):
+            for record in tuple(self._due):
+                if record in self._due and self._may_start(record):
                     self._start(record)
         self._is_looking = False
 
     def _may_start(self, record: Record) -> bool:
         care, group = _care(record), record.parent
-        if care.wake is not None or group is None or not group.is_open or not _may_run(record):
+        if group is None or not group.is_open or not _may_run(record):
             return False
         if care.blocked is not None and not care.blocked.done.done():
             return False
-        after = care.after
-        if after is not None and after.parent is group and (after in self.waiting or after.state is STARTING):
+        if (first := care.after) is not None and (first in self.waiting or first.state is STARTING):
+            return False
+        if (first := care.with_) is not None and first in self.waiting and first not in self._due:
             return False
         return all(map(is_met, known_needs(record))) and not _is_covered(self._engine, record)
 
     def _start(self, record: Record) -> None:
         care = _care(record)
-        del self.waiting[record]
-        care.blocked = care.after = None
+        self._forget(record)
         care.restarts += record.incarnation > 0
+        care.services.clear()
         for below in record.below():
             if below is not record and below.care is not None and not below.care.is_parked:
-                below.care = None  # the group begins anew, and so do they
+                below.care.begin_anew()
         start = Start(self._engine, record)
         start.waiters = 1
         start.launch(partial(self._started, start))
@@ -203,11 +249,6 @@ class Supervision(kernel.Supervision):
             self.not_started(start.target, start.culprit)
         self.look()
 
-    def not_started(self, record: Record, culprit: Record) -> None:
-        _care(record).gave_up = culprit is not record
-        self.failed(record)
-        self.look()
-
     def begun(self, record: Record) -> None:
         if record.care is not None:
             self._forget(record)
@@ -215,15 +256,21 @@ class Supervision(kernel.Supervision):
 
     def clear(self, record: Record) -> None:
         for below in record.below():
-            self._forget(below)
-            below.care = None
+            if below.care is not None:
+                self._forget(below)
+                below.care.is_parked = False
+                below.care.begin_anew()
 
     def _forget(self, record: Record) -> None:
+        """It waits no more."""
         self.waiting.pop(record, None)
+        self._due.pop(record, None)
         care = record.care
-        if care is not None and care.wake is not None:
-            self._engine.deadlines.cancel(care.wake)
-            care.wake = None
+        if care is not None:
+            care.blocked = care.after = care.with_ = None
+            if care.wake is not None:
+                self._engine.deadlines.cancel(care.wake)
+                care.wake = None
 
     def withdraw(self, records: Iterable[Record]) -> None:
         if not self.waiting:
@@ -270,15 +317,46 @@ class Supervision(kernel.Supervision):
         group.returned = group.error is None
         self.ended(group)
 
-    def _look_whether_finished(self) -> None:
+    def look_whether_finished(self) -> None:
         engine = self._engine
-        if engine.ends_itself and is_finished(engine):
-            failed = [record for record in engine.root.below() if record.state is FAILED]
-            for record in failed:
-                assert record.error is not None
-                engine.culprit = engine.culprit if engine.failures else record
-                engine.failures.append(record.error)
-            stop_application(engine, delay=0.0)
+        if not engine.ends_itself or engine.alive or not self._is_finished():
+            return
+        failed = [record for record in engine.root.below() if record.state is FAILED and record.error is not None]
+        for record in sorted(failed, key=lambda record: record.since):
+            assert record.error is not None
+            _note_failure(engine, record, record.error)
+        stop_application(engine, delay=0.0)
+
+    def _is_finished(self) -> bool:
+        """Whether every service has ended by itself."""
+        engine = self._engine
+        if engine.root.state is not RUNNING or any(isinstance(operation, Start) for operation in engine.operations):
+            return False
+        has_services = any(record.children is None for record in engine.root.below())
+        return has_services and self._has_ended(engine.root, {})
+
+    def _has_ended(self, record: Record, known: dict[Record, bool]) -> bool:
+        """Whether it has ended by itself, and so has all in it."""
+        if record not in known:
+            known[record] = False
+            known[record] = record.intent is UP and self._is_over(record, known)
+        return known[record]
+
+    def _is_over(self, record: Record, known: dict[Record, bool]) -> bool:
+        if record.children is not None and record.state in READY:
+            return all(self._has_ended(child, known) for child in record.children.values())
+        if record.state is FAILED:
+            return record.care is None or not record.care.is_parked
+        if record.state is STOPPED:
+            return record.returned or record.policy.restart == "never"
+        return record in self._due and any(self._is_lost(need, known) for need in known_needs(record))
+
+    def _is_lost(self, need: Record, known: dict[Record, bool]) -> bool:
+        """Whether it is away, or part of it, and will not come by itself."""
+        return any(
+            not one.returned and one.state in AT_REST and self._has_ended(one, known)
+            for one in (*need.below(), *need.above())
+        )
 
 
 def _care(record: Record) -> Care:
@@ -290,53 +368,26 @@ def _care(record: Record) -> Care:
 
 def _may_run(record: Record) -> bool:
     """Whether all that it stands in is there, or on its way."""
-    group = record.parent
-    while group is not None:
-        if group.state not in READY and group.state is not STARTING:
-            return False
-        group = group.parent
-    return True
+    return all(group.state in READY or group.state is STARTING for group in record.above())
 
 
-def _away(record: Record) -> Record | None:
-    return next((need for need in known_needs(record) if not is_met(need)), None)
+def _health_together(group: Record, failed: Record, now: float) -> float:
+    """Seconds for which all that shall be up in a group was up, before this failure."""
+    since = group.ready_at
+    for child in (group.children or {}).values():
+        if child is failed or child.state in READY:
+            since = max(since, child.ready_at)
+        elif child.state in (BACKOFF, STARTING, STOPPING):
+            return 0.0
+    return now - since if failed.ready_at >= 0 else 0.0
 
 
 def _is_covered(engine: Engine, record: Record) -> bool:
     return any(isinstance(operation, Start) and operation.covers(record) for operation in engine.operations)
 
 
-def _holds(error: BaseException, kind: type[Exception]) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return any(_holds(one, kind) for one in error.exceptions)
-    return isinstance(error, kind)
-
-
 def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-def strategy_set(record: Record) -> list[Record]:
-    """Who is stopped and started again because `record` failed, by its group's strategy."""
-    group = record.parent
-    assert group is not None
-    others = [other for other in (group.children or {}).values() if other is not record]
-    strategy = group.service.strategy  # type: ignore[attr-defined]  # a group's record has a Group
-    if strategy == "one_for_one":
-        return []
-    return others if strategy == "one_for_all" else list(_dependents(record, others))
-
-
-def _dependents(record: Record, others: list[Record]) -> Iterator[Record]:
-    """Those of `others` that need `record`, or one that does."""
-    found, queue = {record}, [record]
-    while queue:
-        one = queue.pop()
-        for other in others:
-            if other not in found and any(need.within(one) for need in known_needs(other)):
-                found.add(other)
-                queue.append(other)
-                yield other
 
 
 # -- the application ---------------------------------------------------------------------------------------------------
@@ -344,37 +395,33 @@ def _dependents(record: Record, others: list[Record]) -> Iterator[Record]:
 
 def end_application(engine: Engine, culprit: Record, error: Exception) -> None:
     """The application stops, and says why."""
-    engine.culprit = engine.culprit if engine.failures else culprit
-    engine.failures.append(error)
+    _note_failure(engine, culprit, error)
     engine.on_failure()
     stop_application(engine)
 
 
-def is_finished(engine: Engine) -> bool:
-    """Whether every service has ended by itself."""
-    if engine.alive or engine.root.state is not RUNNING:
-        return False
-    if any(isinstance(operation, Start) for operation in engine.operations):
-        return False
-    services = [record for record in engine.root.below() if not record.shape.group]
-    return bool(services) and all(map(_has_ended, services))
+def _note_failure(engine: Engine, record: Record, error: Exception) -> None:
+    """The first is the application's own; a group passes on that of a service in it, which is the one to name."""
+    if any(error is other for other in engine.failures):
+        return
+    if not engine.failures:
+        engine.culprit = [one for one in record.below() if one is record or one.error is error][-1]
+    engine.failures.append(error)
 
 
-def _has_ended(record: Record) -> bool:
-    if record.intent is not UP or record.state is BACKOFF or record.state is NEW:
-        return False
-    if record.state is FAILED:
-        return record.care is None or not record.care.is_parked
-    return record.returned or record.policy.restart == "never"
+def stop_application(engine: Engine, *, delay: float | None = None, restart: bool = False) -> Stop | None:
+    """Stop everything in order; None if it is at rest already. One that is under way is joined.
 
-
-def stop_application(engine: Engine, *, delay: float | None = None) -> Stop | None:
-    """Stop everything in order; None if it is at rest already. One that is under way is joined."""
+    Only after one for a `restart`, with nothing else in between, will it start again.
+    """
     root = engine.root
+    engine.is_restarting = restart
     for operation in engine.operations:
         if isinstance(operation, Stop) and operation.target is root:
             return operation
     if root.state in AT_REST:
+        if engine.is_open:
+            engine.close()
         return None
     stop = Stop(
         engine,
