@@ -38,6 +38,7 @@ class Generations:
         self._switch: Switch | None = None
         self._next: Application | None = None
         self._switched: asyncio.Future[None] | None = None
+        self._started: asyncio.Future[None] | None = None
         self._retiring: Stop | None = None
         self.is_stopping = False
 
@@ -53,9 +54,13 @@ class Generations:
         first = self.serving
         engine = first._prepare_to_serve()
         self._watch(first)
+        self._started = asyncio.get_running_loop().create_future()
         try:
-            with contextlib.suppress(StartInterrupted):
-                await start(first._record)
+            try:
+                with contextlib.suppress(StartInterrupted):
+                    await start(first._record)
+            finally:
+                self._started.set_result(None)
             await self._until_over(engine)
         except asyncio.CancelledError:
             await wait_out(asyncio.ensure_future(self._stop_all()))
@@ -75,7 +80,7 @@ class Generations:
                 break
             engine = self.serving._root_engine
         self.is_stopping = True
-        await self.retired()
+        await self.settled()
 
     async def stop(self) -> None:
         """Stop every generation in order, and return when the one that served has stopped."""
@@ -92,7 +97,7 @@ class Generations:
         await self.stop()
         if self._switched is not None:
             await wait(self._switched)
-        await self.retired()
+        await self.settled()
 
     # -- from one to the next ----------------------------------------------------------------------------------------
 
@@ -126,8 +131,10 @@ class Generations:
         self._retiring = None
         self._unwatch(old)
 
-    async def retired(self) -> None:
-        """Until no generation retires any more."""
+    async def settled(self) -> None:
+        """Until the first has started, and none retires any more."""
+        if self._started is not None:
+            await wait(self._started)
         if self._retiring is not None:
             await wait(self._retiring.done)
 

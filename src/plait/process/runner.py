@@ -247,7 +247,7 @@ class Runner:
 
     async def _reload_once(self) -> Plan:
         generations = self._serving()
-        await generations.retired()  # at most two at a time
+        await generations.settled()  # at most two at a time
         generations = self._serving()
         changes: tuple[str, ...] = ()
         try:
