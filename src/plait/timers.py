@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, tzinfo
 from functools import partial
@@ -123,15 +122,16 @@ class Cron(_Repeating):
 
     async def run(self) -> None:
         """Call, time after time, until told to stop."""
-        last = time.time()  # seconds since the epoch: differences of local times are wrong across a DST change
+        now = self._engine().wall_time
+        last = now()  # seconds since the epoch: differences of local times are wrong across a DST change
         while due := self.__next_after(last):
-            while (left := due - time.time()) > 0:
+            while (left := due - now()) > 0:
                 if not await self._timer_sleep(min(left, CLOCK_PERIOD)):
                     return
             if not await self._timer_sleep(0):
                 return
             await self._timer_call(self.__call)
-            last = max(due, time.time())
+            last = max(due, now())
 
     def __next_after(self, last: float) -> float | None:
         due = next(self.times(datetime.fromtimestamp(last, self.tz)), None)

@@ -12,9 +12,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from plait import Application, Cron
 from plait.errors import Deadlock
 from plait.testing import VirtualLoop, advance, run, settle
 
@@ -463,3 +465,30 @@ async def test_run_in_a_running_loop_is_refused() -> None:
 
     with pytest.raises(RuntimeError, match="await it instead"):
         run(main())
+
+
+# -- Plait's own timers ----------------------------------------------------------------------------------------------
+
+
+def test_cron_goes_by_the_virtual_clock() -> None:
+    """A month of nights with the change to summer time takes no time; each call comes at its minute."""
+    calls: list[str] = []
+
+    async def main() -> None:
+        app = Application("nightly")
+        zone = ZoneInfo("Europe/Berlin")
+        app.add(
+            Cron(
+                "30 2 * * *",
+                lambda: calls.append(f"{datetime.fromtimestamp(virtual().wall_time(), zone):%d %H:%M}"),
+                tz=zone,
+            ),
+            name="cron",
+        )
+        async with app:
+            await advance(7 * 86_400)
+
+    begin = time.perf_counter()
+    run(main(), start=datetime(2026, 3, 26, tzinfo=ZoneInfo("Europe/Berlin")))
+    assert time.perf_counter() - begin < 5
+    assert calls == ["26 02:30", "27 02:30", "28 02:30", "29 03:00", "30 02:30", "31 02:30", "01 02:30"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
@@ -199,7 +198,7 @@ class Application(Group):
             while True:
                 if dropped:
                     count, dropped = dropped, 0
-                    yield EventsDropped(time=time.time(), count=count)
+                    yield EventsDropped(time=self._root_engine.wall_time(), count=count)
                 elif queue:
                     event = queue.popleft()
                     yield event
@@ -212,7 +211,7 @@ class Application(Group):
             unsubscribe()
 
     def _replay(self) -> Iterator[Event]:
-        now, generation = time.time(), self._root_engine.generation
+        now, generation = self._root_engine.wall_time(), self._root_engine.generation
         for record in self._record.below():
             path, incarnation = record.path, record.incarnation
             yield ServiceAdded(time=now, path=path, generation=generation, kind=kind_of(record))
