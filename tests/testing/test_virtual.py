@@ -471,7 +471,7 @@ async def test_run_in_a_running_loop_is_refused() -> None:
 
 
 def test_cron_goes_by_the_virtual_clock() -> None:
-    """A month of nights with the change to summer time takes no time; each call comes at its minute."""
+    """A week of nights with the change to summer time takes no time; each call comes at its minute."""
     calls: list[str] = []
 
     async def main() -> None:
