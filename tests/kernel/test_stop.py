@@ -24,6 +24,18 @@ async def test_a_service_stops_after_its_dependents(diary: Diary) -> None:
     assert diary == ["web on_stop", "api on_stop", "db on_stop"]
 
 
+async def test_a_service_stops_after_its_dependents_also_by_way_of_one_that_is_down(diary: Diary) -> None:
+    """The chain has a gap; what stands on both sides of it keeps its order."""
+    app = Application("shop")
+    app.add(Writer(diary, on_stop=0.01), name="db")
+    app.add(Writer(diary), name="api", needs=["db"])
+    app.add(Writer(diary, on_stop=0.01), name="web", needs=["api"])
+    async with app:
+        await app["api"].stop()
+        diary.clear()
+    assert diary == ["web on_stop", "db on_stop"]
+
+
 async def test_branches_stop_in_parallel() -> None:
     """Each of three waits in on_stop until all three are there."""
     there = asyncio.Barrier(3)

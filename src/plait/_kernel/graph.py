@@ -6,7 +6,7 @@ needing all of its services. A check reports everything that is wrong, in one In
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
@@ -50,6 +50,19 @@ def is_met(need: Record) -> bool:
     if need.children and not need.returned:
         return need.met and all(map(is_met, need.children.values()))
     return need.met
+
+
+def needs_among(record: Record, members: Container[Record]) -> Iterator[Record]:
+    """Those of `members` that it needs, be it by way of others that are none of them."""
+    found, queue = {record}, [record]
+    for one in queue:
+        for need in known_needs(one):
+            if need not in found:
+                found.add(need)
+                if need in members:
+                    yield need
+                else:
+                    queue.extend(need.below())
 
 
 def missing(record: Record) -> Record | None:

@@ -24,7 +24,7 @@ from typing import Any
 from plait._kernel import collector
 from plait._kernel.budget import shrink
 from plait._kernel.engine import Engine, Operation
-from plait._kernel.graph import is_met, known_needs, needs_of
+from plait._kernel.graph import is_met, needs_among, needs_of
 from plait._kernel.record import Record
 from plait._kernel.states import AT_REST, DOWN, LIVE, RUNNING, STARTING, STOPPING
 from plait.errors import Escalate
@@ -367,9 +367,8 @@ class Stop(Ordered):
         records = tuple(self._records)
         self._launch(other for record in records for other in record.below() if other.state in LIVE)
         for record in self._members:
-            for need in known_needs(record) if record.needs else ():
-                if need in self._members:
-                    self._block(need, record)
+            for need in needs_among(record, self._members) if record.needs else ():
+                self._block(need, record)
         self.engine.supervision.withdraw(records)
         for operation in tuple(self.engine.operations):
             if isinstance(operation, Start):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from plait._kernel.engine import Engine
 from plait._kernel.events import NotPaused
-from plait._kernel.graph import known_needs
+from plait._kernel.graph import needs_among
 from plait._kernel.operations import Ordered
 from plait._kernel.record import Record
 from plait._kernel.states import PAUSED, PAUSING, READY, RESUMING, RUNNING
@@ -92,9 +92,8 @@ class Pause(Settling):
         """Begin with what nothing depends on."""
         self._launch(record for record in self.target.below() if record.state in READY)
         for record in self._members:
-            for need in known_needs(record) if record.needs else ():
-                if need in self._members:
-                    self._block(need, record)
+            for need in needs_among(record, self._members) if record.needs else ():
+                self._block(need, record)
         self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
         self._pump()
 
@@ -142,9 +141,8 @@ class Resume(Settling):
         paused = (PAUSING, PAUSED, RESUMING)
         self._launch(r for r in self.target.below() if r.state in paused and not engine.wants_paused(r))
         for record in self._members:
-            for need in known_needs(record) if record.needs else ():
-                if need in self._members:
-                    self._block(record, need)
+            for need in needs_among(record, self._members) if record.needs else ():
+                self._block(record, need)
         self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
         self._pump()
 
