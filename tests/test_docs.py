@@ -6,16 +6,18 @@ import asyncio
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from plait import Application
+from plait import Application, Policy, events
 from plait._kernel.states import TRANSITIONS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = [ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/net.md"]
+PROGRAMS = [ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/net.md", ROOT / "docs/lifecycle.md"]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
@@ -75,6 +77,29 @@ def test_the_table_of_states_is_the_kernels() -> None:
     """Written from the transitions; a new edge has to be written down."""
     rows = [f"{old.value:10} -> {', '.join(new.value for new in news)}" for old, news in TRANSITIONS.items()]
     assert "\n".join(rows) in (ROOT / "docs" / "lifecycle.md").read_text()
+
+
+def test_the_diagram_of_states_is_the_kernels() -> None:
+    """Drawn from the transitions by docs/states.py; a new edge has to be drawn."""
+    import states
+
+    drawn = states.edges((ROOT / "docs" / "states.svg").read_text())
+    assert drawn == {(old.value, new.value) for old, news in TRANSITIONS.items() for new in news}
+
+
+def test_every_default_of_a_policy_is_told() -> None:
+    """With its present value."""
+    page = (ROOT / "docs" / "lifecycle.md").read_text()
+    for field in fields(Policy):
+        value = str(field.default) if not isinstance(field.default, str) else f'"{field.default}"'
+        assert f"| `{field.name}` | `{value}` |" in page
+
+
+def test_every_kind_of_event_is_told() -> None:
+    """In the table of the lifecycle's page."""
+    page = (ROOT / "docs" / "lifecycle.md").read_text()
+    for kind in get_args(events.Event):
+        assert f"`{kind.__name__}`" in page
 
 
 def test_the_layout_in_the_design_names_every_kernel_file() -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from plait._kernel.application import Application as Application
     from plait._kernel.generator import service as service
     from plait._kernel.group import Group as Group
+    from plait._kernel.health import Health as Health
+    from plait._kernel.health import degraded as degraded
     from plait._kernel.policy import Policy as Policy
     from plait._kernel.service import Service as Service
     from plait._kernel.snapshot import Snapshot as Snapshot
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from plait.options import Options as Options
     from plait.options import Secret as Secret
     from plait.options import Size as Size
+    from plait.process.reload import Plan as Plan
     from plait.process.runner import Runner as Runner
     from plait.timers import Cron as Cron
     from plait.timers import Timer as Timer
@@ -37,9 +40,11 @@ _HOMES = {
     "Cron": "plait.timers",
     "Duration": "plait.options",
     "Group": "plait._kernel.group",
+    "Health": "plait._kernel.health",
     "Intent": "plait._kernel.states",
     "Meta": "plait.options",
     "Options": "plait.options",
+    "Plan": "plait.process.reload",
     "PlaitError": "plait.errors",
     "Policy": "plait._kernel.policy",
     "Runner": "plait.process.runner",
@@ -49,6 +54,7 @@ _HOMES = {
     "Snapshot": "plait._kernel.snapshot",
     "State": "plait._kernel.states",
     "Timer": "plait.timers",
+    "degraded": "plait._kernel.health",
     "events": "plait._kernel.events",
     "service": "plait._kernel.generator",
 }

@@ -1,6 +1,7 @@
 """Clients that put an application under load, and count what it owes them.
 
 A request has failed if it was sent before the end of the connection had reached the client, and got no full answer.
+A server may say of an answer that it is the last one of its connection, as HTTP does with `Connection: close`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ class Score:
     failed: list[str] = field(default_factory=list)
 
     def take(self, kind: str, number: int, line: bytes) -> bool:
-        """One answer: whether it was whole, and the one that was asked for."""
+        """One answer: whether more may be asked on this connection."""
         words = line.decode().split()
-        if len(words) != 2 or words[1] != str(number) or not line.endswith(b"\n"):
+        if words[1:2] != [str(number)] or not line.endswith(b"\n"):
             self.failed.append(f"{kind}: {line!r} in answer to {number}")
             return False
         self.answered[kind] += 1
         self.served[words[0]] += 1
-        return True
+        return words[2:] != ["last"]
 
 
 class Load:
