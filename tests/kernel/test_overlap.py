@@ -8,7 +8,7 @@ import pytest
 
 from diary import Diary, Runner, Writer
 from plait import Application, Group, Service, State
-from plait.errors import LifecycleError, StartInterrupted
+from plait.errors import ApplicationFailed, LifecycleError, StartFailed, StartInterrupted
 
 
 async def until(diary: Diary, entry: str) -> None:
@@ -163,3 +163,50 @@ async def test_a_task_that_was_spawned_and_cancelled_at_once_is_not_warned_of() 
     app = Application("shop")
     app.add(Spawning())
     await app.serve()
+
+
+async def test_an_application_that_is_restarted_is_served_on(diary: Diary) -> None:
+    """Its end in between is not the end for whoever serves it; that comes with the stop."""
+    app = Application("shop")
+    app.add(Writer(diary, on_stop=0.01), name="a")
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    await app.restart()
+    assert diary == ["a on_start", "a on_stop", "a on_start"]
+    assert (app.state, serving.done()) == (State.RUNNING, False)
+    await app.stop()
+    await asyncio.wait_for(serving, 5)
+
+
+async def test_a_stop_goes_before_a_restart_of_the_application(diary: Diary) -> None:
+    """Told to stop while it stops in order to start again, it does not."""
+    app = Application("shop")
+    app.add(Writer(diary, on_stop=0.01), name="a")
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    restarting = asyncio.create_task(app.restart())
+    await until(diary, "a on_stop")
+    await app.stop()
+    with pytest.raises(StartInterrupted):
+        await restarting
+    await asyncio.wait_for(serving, 5)
+    assert diary == ["a on_start", "a on_stop"]
+
+
+async def test_a_restart_of_the_application_that_fails_is_the_failure_of_who_serves_it(diary: Diary) -> None:
+    """He hears what the start failed of."""
+
+    class Once(Writer):
+        async def on_start(self) -> None:
+            await super().on_start()
+            if len(diary) > 1:
+                raise OSError("not again")
+
+    app = Application("shop")
+    app.add(Once(diary), name="a")
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    with pytest.raises(StartFailed, match="not again"):
+        await app.restart()
+    with pytest.raises(ApplicationFailed, match="not again"):
+        await asyncio.wait_for(serving, 5)

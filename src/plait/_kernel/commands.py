@@ -17,8 +17,16 @@ from plait._kernel.operations import Start, Stop, wait, wait_out, withdraw
 from plait._kernel.pausing import Pause, Resume, Settling, why_not
 from plait._kernel.record import Record
 from plait._kernel.states import AT_REST, DOWN, HELD, LIVE, READY, STARTING, STOPPING, UP
-from plait._kernel.supervision import stop_application
-from plait.errors import CannotPause, LifecycleError, PauseFailed, StartFailed, StartInterrupted, StopFailed
+from plait._kernel.supervision import end_application, stop_application
+from plait.errors import (
+    CannotPause,
+    InvalidTree,
+    LifecycleError,
+    PauseFailed,
+    StartFailed,
+    StartInterrupted,
+    StopFailed,
+)
 
 
 def engine_for(record: Record, verb: str) -> Engine:
@@ -72,6 +80,7 @@ async def _stopped(engine: Engine, record: Record) -> None:
 
 def _wait_if_needs_are_away(engine: Engine, record: Record) -> None:
     """It has been stopped to be started: what it needs has gone meanwhile, so it starts when that is back."""
+    _check_above(record)
     need = missing(record)
     if need is not None and need.state is not STARTING and record.state in AT_REST:
         engine.supervision.wait_for(record, need)
@@ -84,11 +93,7 @@ def _check_stays(engine: Engine, record: Record) -> None:
         raise LifecycleError(f"{record.subject} is being removed; add it again to start it")
 
 
-def _check_start(engine: Engine, record: Record) -> None:
-    if record is engine.root:
-        if record.state in AT_REST:
-            check(record)
-        return
+def _check_above(record: Record) -> None:
     above = record.parent
     while above is not None:
         if above.state not in LIVE or above.state is STOPPING:
@@ -97,6 +102,14 @@ def _check_start(engine: Engine, record: Record) -> None:
                 "start that, and its services start with it"
             )
         above = above.parent
+
+
+def _check_start(engine: Engine, record: Record) -> None:
+    if record is engine.root:
+        if record.state in AT_REST:
+            check(record)
+        return
+    _check_above(record)
     if any(other.needs for other in record.below()):
         check(engine.root)
     if record.state in AT_REST:
@@ -221,7 +234,9 @@ def _restarted(engine: Engine, record: Record, task: asyncio.Task[None]) -> None
 def _stop_first(engine: Engine, record: Record) -> Stop | None:
     """In the call itself, so that a stop which is commanded after it comes after it."""
     if record is engine.root:
-        return stop_application(engine)
+        if record.state is STOPPING:
+            raise StartInterrupted(_stopped_text(record))
+        return stop_application(engine, restart=record.state in LIVE)
     _check_stays(engine, record)
     if record.intent is not DOWN:
         if record.state is not STOPPING:
@@ -232,12 +247,36 @@ def _stop_first(engine: Engine, record: Record) -> Stop | None:
 
 
 async def _restart(engine: Engine, record: Record, stop: Stop | None) -> None:
+    if record is engine.root and stop is not None:
+        await _restart_application(engine, stop)
+        return
     if stop is not None:
         await wait(stop.done)
     if record.intent is DOWN:
-        raise StartInterrupted(f"{record.subject} was stopped while it was to be started again")
+        raise StartInterrupted(_stopped_text(record))
     _wait_if_needs_are_away(engine, record)
     await start(record)
+
+
+async def _restart_application(engine: Engine, stop: Stop) -> None:
+    """Whoever runs it goes on waiting, unless something else stops it meanwhile, or it does not start again."""
+    root = engine.root
+    try:
+        await wait(stop.done)
+        if not engine.is_restarting:
+            raise StartInterrupted(_stopped_text(root))
+        await start(root)
+    except (StartFailed, InvalidTree) as error:
+        end_application(engine, root, error)
+        raise
+    finally:
+        engine.is_restarting = False
+        if root.state in AT_REST:
+            engine.close()
+
+
+def _stopped_text(record: Record) -> str:
+    return f"{record.subject} was stopped while it was to be started again"
 
 
 # -- pause and resume ------------------------------------------------------------------------------------------------

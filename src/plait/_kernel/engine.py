@@ -187,7 +187,6 @@ class Engine:
         if not self.is_restarting:
             self.over: asyncio.Future[None] = loop.create_future()
             """Done when the application itself has stopped or failed, and does not start again."""
-        self.is_restarting = False
         self.left_behind.clear()
         self.failures.clear()
         self.culprit = self.root
