@@ -12,21 +12,18 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from plait._kernel.events import HealthChanged
+from plait._kernel.bus import Bus
+from plait._kernel.deadlines import Deadline, Deadlines
+from plait._kernel.events import Event, HealthChanged
 from plait._kernel.graph import known_needs
 from plait._kernel.health import READY, Health, Level, degraded, unready
-from plait._kernel.record import Record
+from plait._kernel.record import Life, Record
 from plait._kernel.states import AT_REST, BACKOFF, DOWN, FAILED, NEW, RUNNING, STARTING, STOPPING
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from plait._kernel.deadlines import Deadline
-    from plait._kernel.engine import Engine
 
 NAMED = 3
 """How many of a group's services its reason names."""
@@ -47,10 +44,24 @@ Assessments = dict[Record, Assessment | None]
 """By record; None for one that has finished, and does not count."""
 
 
+class Owner(Protocol):
+    """What it takes of the engine."""
+
+    root: Record
+    bus: Bus
+    loop: asyncio.AbstractEventLoop
+    deadlines: Deadlines
+    is_changing: bool
+
+    def life(self, record: Record) -> Life: ...
+    def fit(self, record: Record, is_unready: bool) -> None: ...
+    def emit(self, make: Callable[..., Event], record: Record, /, **fields: Any) -> None: ...
+
+
 class Checks:
     """See the module's rules. One for an engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Owner) -> None:
         self._engine = engine
         self._checked: dict[Record, Health] = {}
         self.said: dict[Record, Health] = {}

@@ -18,9 +18,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from plait._kernel import commands
+from plait._kernel.application import Application
 from plait._kernel.engine import Engine
 from plait._kernel.graph import check, find, known_needs
 from plait._kernel.operations import Start, Stop, wait, wait_out
@@ -28,9 +28,6 @@ from plait._kernel.record import Record
 from plait._kernel.states import AT_REST, BACKOFF, DOWN, HELD, LIVE, NEW, READY, UP, Intent
 from plait._kernel.supervision import stop_application
 from plait.errors import PlaitError, StartInterrupted
-
-if TYPE_CHECKING:
-    from plait._kernel.application import Application
 
 log = logging.getLogger("plait.kernel")
 

@@ -8,12 +8,17 @@ become one, which begins when that has ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from plait._kernel.application import Application
 from plait._kernel.changes import Change, changes
+from plait.errors import LifecycleError
+from plait.observe.logs import Logs
+from plait.options.resolving import Resolved
+from plait.options.sources import Inputs
+from plait.plugins.target import Target
 
 Kind = Literal["nothing", "live", "generation"]
 
@@ -39,12 +44,40 @@ class Plan:
         return "\n".join([_SAID[self.kind], *(f"  {change}" for change in self.changes)])
 
 
-def compare(old: Application, new: Application) -> list[Change]:
-    """What is different in a second tree of the same target."""
-    return changes(old._record, new._record)
+LOGS = ("level", "format", "file")
+"""What of the runner's own options a reload changes."""
 
 
-def plan_of(found: list[Change], runner: tuple[str, ...] = ()) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reload has read and built: `application` is the second tree, None where the options are the same."""
+
+    plan: Plan
+    resolved: Resolved
+    logs: Logs | None
+    application: Application | None = None
+    found: tuple[Change, ...] = ()
+
+
+def read(
+    target: Target, inputs: Inputs, in_force: Resolved, serving: Application, logs: tuple[Logs | None, Logs | None]
+) -> Reading:
+    """The options anew, the tree they make, and what follows; `logs` as they are, and as they are to be.
+
+    OptionsError, UsageError, InvalidTree or TargetFailed if anything is wrong; nothing but memory was touched.
+    """
+    if not target.rebuildable:
+        raise LifecycleError(f"target {target.text!r} is an instance, made once; restart required")
+    resolved, now = target.resolve(inputs), logs[1]
+    differing = tuple(name for name in LOGS if getattr(logs[0], name, None) != getattr(now, name, None))
+    if resolved.options == in_force.options:
+        return Reading(plan_of((), differing), resolved, now)
+    application = target.build(resolved.options)
+    found = tuple(changes(serving._record, application._record))
+    return Reading(plan_of(found, differing), resolved, now, application, found)
+
+
+def plan_of(found: Sequence[Change], runner: Sequence[str] = ()) -> Plan:
     """What follows from differences of the trees, and of the runner's own options."""
     said = (*map(str, found), *(f"runner: {name}" for name in runner))
     if not said:

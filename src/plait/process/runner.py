@@ -21,12 +21,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from plait._kernel.application import Application
-from plait._kernel.changes import Change
 from plait._kernel.events import Event, Sink
 from plait._kernel.graph import check
 from plait._kernel.live import take_live
@@ -43,28 +41,13 @@ from plait.process import loops
 from plait.process.exits import OK, TOLD, exit_code, lines_of, summary
 from plait.process.generations import Generations
 from plait.process.intents import Intents, may_change
-from plait.process.reload import Plan, Reloads, compare, plan_of
+from plait.process.reload import Plan, Reading, Reloads, read
 from plait.process.signals import STOPPING, Interrupted, Watchdog
 
 log = logging.getLogger("plait")
 
 REGISTRY = "plait.net.sockets"
 """The module of listening sockets; an application that has none never imports it."""
-
-
-LIVE_LOGS = ("level", "format", "file")
-"""What of the runner's own options a reload changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What a reload has read and built: `application` is the second tree, None where the options are the same."""
-
-    logs: Logs | None
-    resolved: Resolved
-    application: Application | None
-    found: list[Change]
-    plan: Plan
 
 
 class Runner:
@@ -232,18 +215,8 @@ class Runner:
             raise LifecycleError("the runner serves nothing that could be reloaded; that is from serve() to its stop")
         return self._generations
 
-    def _read_anew(self) -> _Reading:
-        logs = self._settle()
-        target = self.load()
-        if not target.rebuildable:
-            raise LifecycleError(f"target {target.text!r} is an instance, made once; restart required")
-        resolved = target.resolve(self._inputs)
-        differing = tuple(name for name in LIVE_LOGS if getattr(logs, name, None) != getattr(self._logs, name, None))
-        if resolved.options == self.options.options:
-            return _Reading(logs, resolved, None, [], plan_of([], differing))
-        application = target.build(resolved.options)
-        found = compare(self.application, application)
-        return _Reading(logs, resolved, application, found, plan_of(found, differing))
+    def _read_anew(self) -> Reading:
+        return read(self.load(), self._inputs, self.options, self.application, (self._logs, self._settle()))
 
     async def _reload_once(self) -> Plan:
         generations = self._serving()
@@ -263,7 +236,7 @@ class Runner:
         generations.tell(outcome=reading.plan.kind, changes=changes)
         return reading.plan
 
-    async def _follow(self, generations: Generations, reading: _Reading) -> tuple[str, ...]:
+    async def _follow(self, generations: Generations, reading: Reading) -> tuple[str, ...]:
         """Do what was planned; what else is to be said of it."""
         if reading.application is None or not reading.found:
             return ()
@@ -275,7 +248,7 @@ class Runner:
         self._on_next(reading.application)
         return tuple(f"service {path!r} is gone, and with it what an operator wanted of it" for path in dropped)
 
-    def _failing_as_reload(self, read: Callable[[], _Reading]) -> _Reading:
+    def _failing_as_reload(self, read: Callable[[], Reading]) -> Reading:
         try:
             return read()
         except PlaitError as error:
