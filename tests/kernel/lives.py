@@ -145,7 +145,8 @@ async def serving(app: Application) -> AsyncIterator[asyncio.Task[None]]:
 
 def states(app: Group) -> dict[str, str]:
     """Of each service that is no group, by path, in a word."""
-    return {one.path: one.state.value for one in app.snapshot().walk() if not one.services and one.path != "/"}
+    services = [one for one in app.snapshot().walk() if one.path != "/"]
+    return {one.path: one.state.value for one in services if not isinstance(app[one.path], Group)}
 
 
 __all__ = ["Boom", "Life", "Still", "Told", "advance", "serving", "settle", "states", "virtual"]

@@ -38,6 +38,7 @@ class Care:
         "failures",
         "gave_up",
         "is_parked",
+        "lacks",
         "reason",
         "recent",
         "restarts",
@@ -62,6 +63,8 @@ class Care:
         self.reason = ""
         """Why it waits or is parked, for people."""
         self.is_parked = False
+        self.lacks: Record | None = None
+        """What of its needs was away when it began to end."""
         self.gave_up = False
         """A group: it ends because of one of its services."""
         self.wake: Deadline | None = None

@@ -77,6 +77,9 @@ class Supervision:
     def ended(self, record: Record) -> None:
         """Its incarnation has ended, and no operation was about it."""
 
+    def ending(self, record: Record) -> None:
+        """Its incarnation has begun to end by itself."""
+
     def failing(self, group: Record, cause: Exception) -> None:
         """A group itself failed: its services must stop first."""
 
@@ -160,6 +163,8 @@ class Engine:
         """The application stops in order to start again, so its end is not the end."""
         self.restarts: dict[Record, asyncio.Task[None]] = {}
         """Restarts under way, for those who ask for the same."""
+        self.errands: set[asyncio.Task[Any]] = set()
+        """What callers wait for who may go away meanwhile."""
         self.shrink: dict[Record, float] = {}
         """By what factor the deadlines of a service are cut, where shutdown_timeout is short."""
         self.left_behind: list[str] = []
@@ -282,7 +287,8 @@ class Engine:
 
     def stop(self, record: Record) -> None:
         """A requested stop: drain, then end. A group hears `finish` once its services have stopped."""
-        self.ending(record)
+        if record.state is not STOPPING:
+            self.move(record, STOPPING)
         if record.life is not None or record.shape.drain:
             self.life(record).drain()
         elif record.shape.group:
@@ -411,6 +417,7 @@ class Engine:
     def ending(self, record: Record) -> None:
         """The incarnation has begun to end, asked or not."""
         if record.state is not STOPPING:
+            self.supervision.ending(record)
             self.move(record, STOPPING)
 
     def drained(self, record: Record, *, in_time: bool) -> None:

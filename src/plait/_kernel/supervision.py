@@ -69,10 +69,15 @@ class Supervision(kernel.Supervision):
         self.look_whether_finished()
         self.look()
 
+    def ending(self, record: Record) -> None:
+        if record.needs and (need := missing(record)) is not None:
+            _care(record).lacks = need
+
     def failing(self, group: Record, cause: Exception) -> None:
         engine = self._engine
         if group.state is STOPPING:
             return
+        self.ending(group)
         for operation in tuple(engine.operations):
             if isinstance(operation, Start) and operation.has_begun(group):
                 operation.failed(group, cause)
@@ -104,7 +109,7 @@ class Supervision(kernel.Supervision):
         elif record.policy.restart == "never" or holds(asked, DoNotRestart):
             if record.policy.significant:
                 self._give_up(record, error, f"{record.subject} is significant, and failed: {_text(error)}")
-        elif (need := missing(record)) is not None:
+        elif (need := care.lacks) is not None:
             self._restart(record, None, f"{_text(error)}; waits for {need.subject}, which is {need.state.value}")
         else:
             self._count(record, error)
@@ -252,7 +257,7 @@ class Supervision(kernel.Supervision):
     def begun(self, record: Record) -> None:
         if record.care is not None:
             self._forget(record)
-            record.care.is_parked = record.care.gave_up = False
+            record.care.is_parked, record.care.gave_up, record.care.lacks = False, False, None
 
     def clear(self, record: Record) -> None:
         for below in record.below():
@@ -310,6 +315,7 @@ class Supervision(kernel.Supervision):
             else:
                 stop_application(engine)
         elif group.state in LIVE and group.state is not STOPPING:
+            self.ending(group)
             _care(group).gave_up = error is not None
             Stop(engine, group, [group], cause=error).launch(partial(self._group_ended, group))
 
