@@ -487,6 +487,6 @@ def at_rest(app: Application) -> None:
     assert not engine.supervision.waiting  # type: ignore[attr-defined]
     assert not engine._watchers
     checks = engine.checks
-    assert not (checks._calls or checks._next or checks._checked or checks.said)
+    assert [*checks._calls, *checks._next, *checks._checked, *checks.said] == []
     left = [task for task in asyncio.all_tasks() if not task.get_name().startswith("test")]
     assert not left, left

@@ -2,7 +2,7 @@
 
 Claims, for every k: whoever is cancelled, the caller of an operation, a task of a service's, or everybody at once, the
 tree arrives in a terminal or running state; the snapshot says of every service what its hooks saw; the application can
-be stopped, started, paused and resumed as ever; nothing is left of it then. sweeping.py has the scenes and these checks.
+be stopped, started, paused and resumed as ever; nothing is left of it then. sweeping.py has scenes and checks.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import pytest
 
 from plait import State
 from plait._kernel.states import AT_REST
 from sweeping import (
-    Disturbance,
     Operate,
     Prepare,
     Scene,
@@ -245,3 +243,26 @@ def test_the_application_is_stopped_meanwhile(make: Callable[[], Scene], name: s
     turns = Sweep(make, prepare, operate, stopped).all_turns(stop)
     tell(f"a stop during {name}, {make.__name__}", turns)
     assert turns >= 5
+
+
+PAIRED: dict[str, Prepare] = {
+    "start": not_started,
+    "stop": running,
+    "restart": running,
+    "pause": running,
+    "resume": and_then(ask("pause")),
+}
+
+
+@pytest.mark.parametrize("second", PAIRED)
+@pytest.mark.parametrize("first", PAIRED)
+def test_one_of_two_callers_is_cancelled(first: str, second: str) -> None:
+    """The second asks before every turn of the first's operation, and either goes before every turn after that."""
+    sweep, count = Sweep(least, PAIRED[first], ask(first)), 0
+    for victim in (cancel_caller, cancel_last):
+        turn = 1
+        while turns := sweep.all_turns(victim, turn + 1, {turn: lambda scene: scene.call(ask(second))}):
+            count += turns
+            turn += 1
+    tell(f"{second} during {first}", count)
+    assert count >= 20

@@ -210,3 +210,39 @@ async def test_a_restart_of_the_application_that_fails_is_the_failure_of_who_ser
         await app.restart()
     with pytest.raises(ApplicationFailed, match="not again"):
         await asyncio.wait_for(serving, 5)
+
+
+async def test_who_gives_up_waiting_leaves_nothing_behind(diary: Diary) -> None:
+    """However often somebody asks whether it has stopped, and goes away again."""
+    app = Application("shop")
+    app.add(Writer(diary), name="a")
+    async with app:
+        for _ in range(10):
+            waiting = asyncio.create_task(app.wait_stopped())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        (future,) = app._root_engine._watchers.values()
+        assert not future._callbacks  # type: ignore[attr-defined]  # of asyncio's own
+
+
+async def test_a_resume_during_a_pause_is_done_though_its_caller_goes() -> None:
+    """It can only begin when the pause is over, which the caller does not live to see."""
+
+    class Slow(Service):
+        async def on_pause(self) -> None:
+            await asyncio.sleep(0.02)
+
+        async def on_resume(self) -> None: ...
+
+    app = Application("shop")
+    slow = app.add(Slow(), name="slow")
+    async with app:
+        pausing = asyncio.create_task(slow.pause())
+        await asyncio.sleep(0)
+        resuming = asyncio.create_task(slow.resume())
+        await asyncio.sleep(0)
+        resuming.cancel()
+        await pausing
+        while app.state is not State.RUNNING or slow.state is not State.RUNNING:
+            await asyncio.sleep(0)

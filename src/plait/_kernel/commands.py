@@ -8,8 +8,9 @@ that is under way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial
+from typing import Any, TypeVar
 
 from plait._kernel.engine import Engine, engine_of
 from plait._kernel.graph import check, known_needs, missing, needs_of
@@ -27,6 +28,8 @@ from plait.errors import (
     StartInterrupted,
     StopFailed,
 )
+
+T = TypeVar("T")
 
 
 def engine_for(record: Record, verb: str) -> Engine:
@@ -296,6 +299,10 @@ async def pause(record: Record, mode: str | None, modes: Collection[str]) -> tup
     if record.state in READY and not _can_pause(record):
         raise CannotPause(why_not(record))
     engine.intend(record, HELD, mode or record.pause_mode)
+    return await _whoever_waits(engine, record, _pause(engine, record), "pause")
+
+
+async def _pause(engine: Engine, record: Record) -> tuple[str, ...]:
     await _settled(engine, record)
     if record.state not in READY or not engine.wants_paused(record):
         return ()
@@ -319,6 +326,11 @@ async def resume(record: Record) -> None:
         group = group.parent
     if record.intent is HELD:
         engine.intend(record, UP)
+        engine.supervision.look_whether_finished()
+    await _whoever_waits(engine, record, _resume(engine, record), "resume")
+
+
+async def _resume(engine: Engine, record: Record) -> None:
     await _settled(engine, record)
     if record.state not in READY or engine.wants_paused(record):
         return
@@ -332,15 +344,29 @@ def _can_pause(record: Record) -> bool:
     return record.shape.group or record.shape.pause or (record.life is not None and record.life.can_pause)
 
 
+async def _whoever_waits(engine: Engine, record: Record, work: Coroutine[Any, Any, T], verb: str) -> T:
+    """Its result; where it cannot begin in this very call it has a task of its own, which no caller can cancel."""
+    if not _settling(engine, record) and record.state not in (STARTING, STOPPING):
+        return await work
+    task = engine.create_task(work, f"{record.path} {verb}")
+    engine.errands.add(task)
+    task.add_done_callback(engine.errands.discard)
+    return await asyncio.shield(task)
+
+
+def _settling(engine: Engine, record: Record) -> list[asyncio.Future[None]]:
+    """Done when those who pause or resume it, or something in it or around it, are."""
+    return [
+        operation.done
+        for operation in engine.operations
+        if isinstance(operation, Settling) and (operation.target.within(record) or record.within(operation.target))
+    ]
+
+
 async def _settled(engine: Engine, record: Record) -> None:
     """Until it has arrived wherever it is going, and nobody pauses or resumes it any more."""
     while True:
-        under_way = [
-            operation.done
-            for operation in engine.operations
-            if isinstance(operation, Settling) and (operation.target.within(record) or record.within(operation.target))
-        ]
-        if under_way:
+        if under_way := _settling(engine, record):
             await asyncio.wait(under_way)
         elif record.state is STARTING or record.state is STOPPING:
             await wait(engine.next_rest(record))

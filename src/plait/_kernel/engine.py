@@ -178,7 +178,7 @@ class Engine:
         self.alive = 0
         """How many services, not counting groups, have an incarnation."""
         self._threads: ThreadPoolExecutor | None = None
-        self._watchers: dict[Record, list[asyncio.Future[None]]] = {}
+        self._watchers: dict[Record, asyncio.Future[None]] = {}
 
     def open(self) -> None:
         """Take the running loop, and the context that every service's tasks begin with."""
@@ -484,16 +484,16 @@ class Engine:
     # -- waiting for one service -------------------------------------------------------------------------------------
 
     def next_rest(self, record: Record) -> asyncio.Future[None]:
-        """Done when the service next becomes ready, stops or fails."""
-        future = asyncio.get_running_loop().create_future()
-        self._watchers.setdefault(record, []).append(future)
+        """Done when the service next becomes ready, stops or fails. All share it, so nobody may cancel it."""
+        loop, future = asyncio.get_running_loop(), self._watchers.get(record)
+        if future is None or future.get_loop() is not loop:
+            future = self._watchers[record] = loop.create_future()
         return future
 
     def _tell(self, record: Record) -> None:
-        if self._watchers:
-            for future in self._watchers.pop(record, ()):
-                if not future.done():
-                    future.set_result(None)
+        future = self._watchers.pop(record, None) if self._watchers else None
+        if future is not None and not future.done():
+            future.set_result(None)
 
     # -- one of a kind -----------------------------------------------------------------------------------------------
 
