@@ -7,7 +7,6 @@ needing all of its services. A check reports everything that is wrong, in one In
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from contextlib import suppress
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -25,24 +24,26 @@ def needs_of(record: Record) -> list[Record]:
 
 def known_needs(record: Record) -> list[Record]:
     """As needs_of, but a name that is not there is passed over: whoever stops must not fail of it."""
-    known = []
-    for need in record.needs:
-        with suppress(InvalidTree):
-            known.append(_resolve(record, need))
-    return known
+    if not record.needs:
+        return []
+    return [found for need in record.needs if (found := _found(record, need)) is not None]
+
+
+def _found(record: Record, need: Record | str) -> Record | None:
+    if isinstance(need, Record):
+        return need if need.top is record.top else None
+    return find(record.top, need[1:]) if need.startswith("/") else _siblings(record).get(need)
 
 
 def _resolve(record: Record, need: Record | str) -> Record:
+    found = _found(record, need)
+    if found is not None:
+        return found
     if isinstance(need, Record):
-        if need.top is not record.top:
-            raise InvalidTree(
-                f"{record.subject} needs {need.subject}, which is in no group of this application; add it first"
-            )
-        return need
-    found = find(record.top, need[1:]) if need.startswith("/") else _siblings(record).get(need)
-    if found is None:
-        raise InvalidTree(f"{record.subject} needs {need!r}, which is not there; {_nearest(record, need)}")
-    return found
+        raise InvalidTree(
+            f"{record.subject} needs {need.subject}, which is in no group of this application; add it first"
+        )
+    raise InvalidTree(f"{record.subject} needs {need!r}, which is not there; {_nearest(record, need)}")
 
 
 def is_met(need: Record) -> bool:

@@ -31,6 +31,10 @@ class Clearing(Stop):
         super().on_ended(record)
         return record in self._begun
 
+    def covers(self, records: list[Record]) -> bool:
+        """Whether it waits for all of these."""
+        return all(record in self._members for record in records)
+
     def stops(self, record: Record) -> bool:
         return False
 

@@ -4,8 +4,8 @@ Rules:
 - A failure is counted (backoff.py), and the service is in BACKOFF until it is started again; what its group's strategy
   takes along (strategies.py) is stopped first and started after it. What fails while something it needs is away waits
   for that, and is not counted. What must not be started again stays FAILED.
-- Whoever shall be started is in `waiting`, and starts in the call that brought the last thing it waited for: its delay,
-  its group, what it needs, what must have stopped or started before it.
+- Whoever shall be started is in `waiting`, and starts in the turn of the loop that brought the last thing it waited
+  for: its delay, its group, what it needs, what must have stopped or started before it.
 - A group whose services have used up their restarts gives up: the rest of it stops, and it fails. So does one with a
   significant service that failed. What that means is its own group's to say; the application ends. A group that is
   started again begins anew: all in it but what is parked or down starts, and nothing is counted yet.
@@ -54,7 +54,6 @@ class Supervision(kernel.Supervision):
         self._due: dict[Record, None] = {}
         """Those of them whose delay is over."""
         self._is_looking = False
-        self._look_again = False
 
     # -- what has happened -------------------------------------------------------------------------------------------
 
@@ -151,9 +150,13 @@ class Supervision(kernel.Supervision):
         along = taken_along(record) if record.ready_at >= 0 else ()
         others = [other for other in along if other.state in LIVE and other not in self._engine.leaving]
         if others:
-            clearing = Clearing(self._engine, record, others)
-            _care(record).blocked = clearing
-            clearing.launch(partial(self._cleared, clearing))
+            clearing = _clearing_of(self._engine, others)
+            _care(record).blocked = clearing or self._take_along(record, others)
+
+    def _take_along(self, record: Record, others: list[Record]) -> Clearing:
+        clearing = Clearing(self._engine, record, others)
+        clearing.launch(partial(self._cleared, clearing))
+        return clearing
 
     def _cleared(self, clearing: Clearing) -> None:
         first = clearing.target
@@ -212,18 +215,15 @@ class Supervision(kernel.Supervision):
             self._schedule(record, None, reason)
 
     def look(self) -> None:
-        if not self._due:
-            return
-        if self._is_looking:
-            self._look_again = True
-            return
-        self._is_looking = self._look_again = True
-        while self._look_again:
-            self._look_again = False
-            for record in tuple(self._due):
-                if record in self._due and self._may_start(record):
-                    self._start(record)
+        if self._due and not self._is_looking:
+            self._is_looking = True
+            self._engine.loop.call_soon(self._look)
+
+    def _look(self) -> None:
         self._is_looking = False
+        for record in tuple(self._due):
+            if record in self._due and self._may_start(record):
+                self._start(record)
 
     def _may_start(self, record: Record) -> bool:
         care, group = _care(record), record.parent
@@ -285,7 +285,7 @@ class Supervision(kernel.Supervision):
                 self._forget(record)
                 if record.state is BACKOFF:
                     self._engine.move(record, STOPPED)
-        self._engine.loop.call_soon(self.look)
+        self.look()
 
     def asks_unpaused(self, record: Record) -> None:
         if record.state is RUNNING and self._engine.wants_paused(record):
@@ -386,6 +386,12 @@ def _health_together(group: Record, failed: Record, now: float) -> float:
         elif child.state in (BACKOFF, STARTING, STOPPING):
             return 0.0
     return now - since if failed.ready_at >= 0 else 0.0
+
+
+def _clearing_of(engine: Engine, others: list[Record]) -> Clearing | None:
+    """One under way that waits for all of these; a thousand that fail at once need no thousand."""
+    clearings = (operation for operation in engine.operations if isinstance(operation, Clearing))
+    return next((clearing for clearing in clearings if clearing.covers(others)), None)
 
 
 def _is_covered(engine: Engine, record: Record) -> bool:
