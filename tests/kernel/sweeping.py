@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from plait import Application, Group, Intent, Service, State, service
+from plait import Application, Group, Intent, Policy, Service, State, service
 from plait._kernel.states import AT_REST, READY
 from plait.errors import IllegalTransition, PlaitError
 from virtual import VirtualLoop
 
-RESTED = 300.0
+RESTED = 60.0
 """Seconds after which everything has come to where it goes, backoff included."""
 
 DEFECTS = (AssertionError, AttributeError, IllegalTransition, KeyError, NameError, TypeError, ValueError)
@@ -123,6 +123,8 @@ class Hooked:
 class Full(Hooked, Service):
     """Has every hook, a task beside it, and a check."""
 
+    policy = Policy(check_period=RESTED)
+
     async def on_start(self) -> None:
         self.page.has_run = True
         await super().on_start()
@@ -159,7 +161,7 @@ class Asking(Service):
         try:
             while True:
                 await self.unpaused()
-                await asyncio.sleep(50)
+                await asyncio.sleep(RESTED)
         finally:
             page.running -= 1
 

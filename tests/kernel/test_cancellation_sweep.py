@@ -17,6 +17,7 @@ import pytest
 from plait import State
 from plait._kernel.states import AT_REST
 from sweeping import (
+    RESTED,
     Operate,
     Prepare,
     Scene,
@@ -85,7 +86,7 @@ def and_then(*operations: Operate) -> Prepare:
 
     async def prepare(scene: Scene) -> None:
         await scene.app.start()
-        await asyncio.sleep(100)
+        await asyncio.sleep(RESTED)
         for operate in operations:
             await operate(scene)
 
@@ -206,13 +207,19 @@ def test_the_caller_is_cancelled_while_the_service_waits_to_be_started_again(nam
 
 @pytest.mark.parametrize("make", [small, large])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_task_of_a_services_is_cancelled(make: Callable[[], Scene], name: str) -> None:
-    """Its own, that of a hook beside it, a spawned one, or one in which Plait does what it was asked."""
+def test_a_task_of_a_services_is_cancelled(
+    make: Callable[[], Scene], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own, that of a hook beside it, a spawned one, or one in which Plait does what it was asked.
+
+    None of it is noticed only by a deadline.
+    """
     prepare, operate, _ = OPERATIONS[name]
     sweep = Sweep(make, prepare, operate)
     moments = sweep.tasks()
     for turn, task in moments:
         assert sweep.run({turn: cancel_task(task)}), (turn, task)
+        assert not caplog.records, (turn, task, caplog.text)
     tell(f"tasks during {name}, {make.__name__}", len(moments))
     assert len(moments) >= 5
 

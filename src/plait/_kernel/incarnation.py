@@ -284,6 +284,7 @@ class Incarnation(Life):
             self._phase = _DRAIN
             if self._record.shape.drain:
                 self._draining = self._owner.create_task(self._drain(), f"{self._record.path} on_drain")
+                self._draining.add_done_callback(self._drain_over)
             self._arm(self._owner.drain_timeout(self._record))
         elif self._phase is _RUN and self._record.shape.group:
             self._owner.drained(self._record, in_time=True)
@@ -298,8 +299,13 @@ class Incarnation(Life):
                 self._note(self._cancelled(exc))
         except BaseException as exc:
             self._fault(exc)
-        if self._phase is _DRAIN and not self._heeds:
-            self._drained(in_time=True)
+
+    def _drain_over(self, task: asyncio.Task[None]) -> None:
+        if self._phase is _DRAIN:
+            if task.cancelled():  # before its first step, so that no step of its own could tell
+                self._note(self._cancelled(CancelledError()))
+            if not self._heeds:
+                self._drained(in_time=True)
 
     def _drained(self, *, in_time: bool) -> None:
         self._disarm()
