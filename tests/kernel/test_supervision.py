@@ -162,6 +162,26 @@ async def test_what_an_older_incarnation_left_behind_touches_no_newer_one() -> N
         assert told.moves("life")[-3:] == ["backoff", "starting", "running"]
 
 
+@virtual
+async def test_what_failed_before_a_stop_is_no_error_of_that() -> None:
+    """Neither of the service, nor of its group, nor of the application; what goes wrong on the way is."""
+    app = Application("shop")
+    group = app.add(Group(), name="group")
+    life = group.add(Life(stops=5.0), name="life")
+    group.add(Life(), name="other")
+    async with serving(app) as task:
+        life.fail(Escalate("up"))
+        await settle()
+        await group.stop()
+        await group.start()
+        await settle()
+        life.fail(Escalate("up"))
+        await settle()
+        await app.stop()
+        await task
+    assert app.state is State.STOPPED
+
+
 # -- what a service may ask for ----------------------------------------------------------------------------------------
 
 

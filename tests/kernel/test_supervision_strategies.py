@@ -115,7 +115,8 @@ async def test_one_for_all_stops_in_reverse_and_starts_by_the_needs() -> None:
         shop["api"].fail()
         await advance(10)
     assert shop.diary[:14] == [
-        "api stops", "api stopped", "web stops", "alone stops", "alone stopped", "web stopped", "db stops", "db stopped",
+        "api stops", "api stopped",
+        "web stops", "alone stops", "alone stopped", "web stopped", "db stops", "db stopped",
         "db starts", "db runs", "api starts", "api runs", "web starts", "alone starts",
     ]  # fmt: skip
 
@@ -363,6 +364,30 @@ async def test_one_that_returns_while_its_turn_to_stop_has_not_come_has_finished
         await advance(20)
         assert states(app) == {"db": "running", "api": "stopped", "web": "running"}
         assert api.incarnation == 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@virtual
+async def test_two_that_always_fail_at_once_come_to_an_end(strategy: Any) -> None:
+    """Neither is excused by the other, nor by what stops for its own sake: no restart without a delay, for ever."""
+
+    class Short(Life):
+        async def run(self) -> None:
+            if self.incarnation > 1:
+                raise Boom(self.name)
+            await super().run()
+
+    app = Application("shop", strategy=strategy)
+    app.add(Life(), name="db")
+    api = app.add(Short(), name="api", needs=["db"])
+    web = app.add(Short(), name="web", needs=["api"])
+    async with serving(app) as task:
+        api.fail()
+        web.fail()
+        await advance(10_000)
+        assert isinstance(task.exception(), ApplicationFailed)
+        assert api.incarnation <= 16
+        assert web.incarnation <= 16
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -248,7 +248,7 @@ class Engine:
     def begin(self, record: Record) -> None:
         """A new incarnation. What has no task is started at once."""
         record.incarnation += 1
-        record.returned = False
+        record.returned = record.by_itself = False
         record.error = None
         record.ready_at = -1.0
         self.alive += not record.shape.group
@@ -412,11 +412,13 @@ class Engine:
 
     def failing(self, record: Record, cause: Exception) -> None:
         """A group itself failed, after its on_start."""
+        record.by_itself = record.by_itself or record.state is not STOPPING
         self.supervision.failing(record, cause)
 
     def ending(self, record: Record) -> None:
         """The incarnation has begun to end, asked or not."""
         if record.state is not STOPPING:
+            record.by_itself = True
             self.supervision.ending(record)
             self.move(record, STOPPING)
 

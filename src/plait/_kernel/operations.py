@@ -417,7 +417,7 @@ class Stop(Ordered):
         if record not in self._members:
             return False
         del self._members[record]
-        if record.error is not None and record.error is not self.cause:
+        if record.error is not None and self._went_wrong(record, record.error):
             self.errors.append(record.error)
         self._release_blocked(record)
         if self._less_one(record.parent):
@@ -425,6 +425,11 @@ class Stop(Ordered):
             self.engine.finish(record.parent, self._cause_of(record.parent))
         self._pump()
         return True
+
+    def _went_wrong(self, record: Record, error: Exception) -> bool:
+        """Whether this is an error of stopping, and not what a service failed of before, or its group with it."""
+        is_passed_on = any(child.error is error for child in (record.children or {}).values())
+        return error is not self.cause and not record.by_itself and not is_passed_on
 
     def _cause_of(self, record: Record) -> Exception | None:
         return self.cause if record is self.target else None

@@ -103,6 +103,7 @@ class Record:
 
     __slots__ = (
         "arguments",
+        "by_itself",
         "care",
         "children",
         "endpoints",
@@ -140,6 +141,8 @@ class Record:
         """How the operator wants it paused, where its class knows several ways."""
         self.incarnation = 0
         self.life: Life | None = None
+        self.by_itself = False
+        """The last incarnation began to end without being told to."""
         self.returned = False
         """The last incarnation ended because `run` returned, so a need for this service stays met."""
         self.error: Exception | None = None
