@@ -102,7 +102,7 @@ async def test_a_session_is_the_life_of_a_connection() -> None:
 async def test_it_gives_up_when_told_to_which_is_its_failure() -> None:
     """And whoever waits for a connection hears of it."""
     app = Application("test")
-    client = app.add(client_of(free_port(), attempts=3), name="client")
+    client = app.add(client_of(free_port(), attempts=3), name="client", restart="never", significant=True)
     waiting: list[BaseException] = []
 
     async def wait() -> None:

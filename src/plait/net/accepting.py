@@ -2,6 +2,8 @@
 
 Rules:
 - Each wake accepts up to 64 connections. At the limit it stops accepting, and the kernel queues; it never drops.
+- Before the sockets close, all who queue are accepted (`sweep`). Those for whom there is no room then wait here instead
+  of in the kernel, in the same order, and are handed over as others leave.
 - A connection that was accepted and is not yet the loop's is known (`adopting`), and can be awaited: closing a
   listening socket never loses one (asyncio's Server does, CPython gh-109564).
 - A plain connection is handed over without a task of its own: `connect_accepted_socket` is stepped by hand and a
@@ -17,6 +19,7 @@ import errno
 import logging
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -50,7 +53,7 @@ class Acceptor:
     """Accepts for one server.
 
     `has_room` is asked before each connection, `make` makes its protocol; `rested` is called when it may accept again,
-    and `settled` when nothing that it has accepted is on its way any more.
+    and `settled` when some that it has accepted are not on their way any more.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Acceptor:
         self._context = context
         self._make = make
         self._make_plain = partial(make, None)
-        self._has_room = has_room
+        self.has_room = has_room
         self._rested = rested
         self._settled = settled
         self._log = log
@@ -82,6 +85,8 @@ class Acceptor:
         self._resting: asyncio.TimerHandle | None = None
         self._stepped = 0
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._seatless: deque[socket.socket] = deque()
+        """Those that were accepted when there was no room."""
         self.is_on = False
         self.accepted = 0
         self.failed = 0
@@ -93,8 +98,13 @@ class Acceptor:
 
     @property
     def adopting(self) -> int:
-        """How many connections were accepted, and are not yet the loop's."""
+        """How many connections were accepted, and are on their way to the loop."""
         return self._stepped + len(self._tasks)
+
+    @property
+    def waiting(self) -> int:
+        """How many connections were accepted, and wait for room."""
+        return len(self._seatless)
 
     def on(self) -> None:
         """Accept, unless it does already, or rests."""
@@ -111,14 +121,26 @@ class Acceptor:
         self._pause()
 
     def sweep(self) -> bool:
-        """Accept a batch of what is in the queues now, if there is room; whether they were emptied."""
-        emptied = [self._accept(sock) for sock in self._sockets]
+        """Accept a batch of what is in the queues now; whether they were emptied."""
+        emptied = [self._accept(sock, is_sweep=True) for sock in self._sockets]
         return all(emptied)
+
+    def seat(self) -> None:
+        """Hand over those who wait, as far as there is room."""
+        steps: list[Step] = []
+        while self._seatless and self.has_room():
+            self._take(self._seatless.popleft(), steps)
+        self._settle_soon(steps)
 
     def abandon(self) -> None:
         """Cut the handshakes that are under way."""
         for task in self._tasks:
             task.cancel()
+
+    def dismiss(self) -> None:
+        """Close those who wait."""
+        while self._seatless:
+            self._seatless.popleft().close()
 
     def _pause(self) -> None:
         if self.is_on:
@@ -128,15 +150,16 @@ class Acceptor:
 
     # -- one batch ---------------------------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket) -> bool:
-        """Accept a batch; whether the queue is empty now."""
+    def _accept(self, listener: socket.socket, is_sweep: bool = False) -> bool:
+        """Accept a batch, in a sweep also where there is no room; whether the queue is empty now."""
         family, kind, proto = listener.family, listener.type, listener.proto  # each read of these makes an enum
         accept = listener._accept  # type: ignore[attr-defined]  # accept() would read them again
         sets_nodelay = family != socket.AF_UNIX and self._nodelay and not self._is_uvloop
         steps: list[Step] = []
         is_empty = False
         for _ in range(BATCH):
-            if not self._has_room():
+            has_room = not self._seatless and self.has_room()
+            if not has_room and not is_sweep:
                 self._pause()
                 break
             try:
@@ -155,9 +178,11 @@ class Acceptor:
                 conn.setblocking(False)
             if sets_nodelay:
                 conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-            self._take(conn, steps)
-        if steps:
-            self._loop.call_soon(self._settle, steps)
+            if has_room:
+                self._take(conn, steps)
+            else:
+                self._seatless.append(conn)
+        self._settle_soon(steps)
         return is_empty
 
     def _take(self, conn: socket.socket, steps: list[Step]) -> None:
@@ -175,6 +200,10 @@ class Acceptor:
             task = self._loop.create_task(self._adopt(conn))
             self._tasks.add(task)
             task.add_done_callback(self._adopted)
+
+    def _settle_soon(self, steps: list[Step]) -> None:
+        if steps:
+            self._loop.call_soon(self._settle, steps)
 
     def _settle(self, steps: list[Step]) -> None:
         """The loop has called connection_made of them all by now."""
@@ -194,7 +223,7 @@ class Acceptor:
         except Exception as error:
             self._lose(conn, error)
         if not self._stepped:
-            self._look_whether_settled()
+            self._settled()
 
     def _attached(self, conn: socket.socket) -> None:
         if self._is_uvloop and not self._nodelay and conn.family != socket.AF_UNIX:
@@ -223,11 +252,7 @@ class Acceptor:
 
     def _adopted(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        self._look_whether_settled()
-
-    def _look_whether_settled(self) -> None:
-        if not self.adopting:
-            self._settled()
+        self._settled()
 
     # -- what goes wrong ---------------------------------------------------------------------------------------------
 

@@ -1,8 +1,12 @@
 """DatagramServer: takes datagrams and gives each to a function, or to an asyncio.DatagramProtocol.
 
-Rules: it reads the socket itself, up to 64 datagrams at a wake, so that it can stop reading: at `max_tasks` handlers
-at work the kernel queues, and drops by its own rules. On drain all that the socket's buffer holds is read and handled
-before it is closed. What a handler raises is logged and counted, and harms no other datagram.
+Rules:
+- It reads the socket itself, up to 64 datagrams at a wake, so that it can stop reading: at `max_tasks` handlers at work
+  the kernel queues, and drops by its own rules.
+- Leaving the sockets, at a pause in mode "refuse" and at the end: all that their buffers hold is read and handled, and
+  the handlers at work have replied, before they are closed; unless another generation reads them, which goes on. What a
+  server that is held has not read when it stops was never taken, and is gone.
+- What a handler raises is logged and counted, and harms no other datagram.
 """
 
 from __future__ import annotations
@@ -13,19 +17,29 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, ClassVar
 
 from plait._kernel.service import Service
 from plait.net.accepting import BATCH, Log
 from plait.net.endpoints import Endpoint
-from plait.net.server import bound_endpoint, listening
+from plait.net.server import (
+    PAUSE_MODES,
+    PauseMode,
+    bound_endpoint,
+    checked_pause_mode,
+    is_inherited,
+    listening,
+    mode_of,
+    say_otherwise,
+)
 from plait.net.sockets import Lease, Registry
 
 LARGEST = 65_536
 """Bytes of the largest datagram there is, and one."""
 
-DRAIN_MOST = 10_000
-"""Datagrams that are read at most once draining has begun: a sender that never pauses shall not hold up a stop."""
+LAST_MOST = 10_000
+"""Datagrams that are read at most once the sockets are being left: a sender that never pauses shall hold up nothing."""
 
 
 class Datagram:
@@ -108,6 +122,14 @@ class DatagramTransport(asyncio.DatagramTransport):
     abort = close
 
 
+class _Intake(Enum):
+    """What becomes of datagrams that come."""
+
+    OPEN = "they are read"
+    HELD = "the kernel keeps them"
+    AWAY = "the last are read, or the sockets are closed"
+
+
 class _Receiving:
     """One incarnation of a DatagramServer: its sockets, and the handlers at work."""
 
@@ -119,19 +141,30 @@ class _Receiving:
         self._most = most
         self._log = log
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.is_reading = False
+        self._ports: list[_Port] = []
+        self._intake = _Intake.AWAY
+        self._is_reading = False
         self._is_draining = False
         self.received = 0
         self.failed = 0
-        self._ports = [self._port(sock) for sock in lease.sockets]
 
     async def __aenter__(self) -> _Receiving:
-        """Read."""
-        self.on()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether datagrams can come."""
+        return bool(self._lease.sockets)
+
+    # -- whether it reads --------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take up the sockets of the lease, and read nothing yet."""
+        for sock in self._lease.sockets:
+            self._ports.append(self._port(sock))
 
     def _port(self, sock: socket.socket) -> _Port:
         transport = DatagramTransport(self._loop, sock, self._not_sent)
@@ -141,63 +174,101 @@ class _Receiving:
         protocol.connection_made(transport)
         return _Port(sock, transport, protocol)
 
-    def on(self) -> None:
-        """Read."""
-        if not self.is_reading:
-            self.is_reading = True
+    def accept(self) -> None:
+        """Read, from now on."""
+        if not self._is_draining:  # a stop may have come between
+            self._intake = _Intake.OPEN
+            self._on()
+
+    def hold(self) -> None:
+        """Read nothing; the kernel keeps as much as its buffer holds."""
+        if not self._is_draining:
+            self._intake = _Intake.HELD
+            self._off()
+
+    async def refuse(self) -> None:
+        """Handle what has come, then close the sockets. The lease can be taken up again."""
+        await self._leave(LAST_MOST)
+        if not self._is_draining:
+            self._close()
+
+    async def drain(self) -> None:
+        """Handle what has come, unless it was held, and return when the handlers at work have replied."""
+        self._is_draining = True
+        await self._leave(0 if self._intake is _Intake.HELD else LAST_MOST)
+
+    def limit(self, most: int) -> None:
+        """From now on at most so many handlers are at work."""
+        self._most = most
+        self._on()
+
+    def _on(self) -> None:
+        if self._intake is _Intake.OPEN and not self._is_reading:
+            self._is_reading = True
             for port in self._ports:
                 self._loop.add_reader(port.sock, self._read, port)
 
-    def off(self) -> None:
-        """Read no more."""
-        if self.is_reading:
-            self.is_reading = False
+    def _off(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
             for port in self._ports:
                 self._loop.remove_reader(port.sock)
 
-    async def drain(self) -> None:
-        """Read and handle what the sockets hold, unless another generation does, and wait for the handlers at work."""
-        self._is_draining = True
-        self.off()
-        if not self._lease.is_shared:
-            for port in self._ports:
-                await self._empty(port)
-        while self._tasks:
+    async def _leave(self, most: int) -> None:
+        """Read and handle at most so many, unless another generation reads them, and wait for the handlers at work."""
+        self._intake = _Intake.AWAY
+        self._off()
+        left = 0 if self._lease.is_shared else most
+        while True:
+            for port in tuple(self._ports):
+                left -= await self._empty(port, left)
+            if not self._tasks:
+                break
             await asyncio.wait(self._tasks)
-        for port in self._ports:
+        for port in tuple(self._ports):
             await port.transport.flushed()
 
-    async def _empty(self, port: _Port) -> None:
-        left = DRAIN_MOST
-        while left > 0:
+    async def _empty(self, port: _Port, most: int) -> int:
+        """Read what one socket holds; how many there were."""
+        number = 0
+        while number < most:
             while len(self._tasks) >= self._most:
                 await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             read = self._read(port)
             if not read:
                 break
-            left -= read
+            number += read
             await asyncio.sleep(0)
+        return number
+
+    def _close(self) -> None:
+        ports, self._ports = self._ports, []
+        for port in ports:
+            port.transport.close()
+            if port.protocol is not None:
+                port.protocol.connection_lost(None)
+        self._lease.leave()
 
     async def stop(self) -> None:
         """Cut what is left, and close."""
         self._is_draining = True
-        self.off()
+        self._intake = _Intake.AWAY
+        self._off()
         if self._tasks:
             self._log.warning("%d datagrams were still being handled, and have been cut", len(self._tasks))
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for port in self._ports:
-            port.transport.close()
-            if port.protocol is not None:
-                port.protocol.connection_lost(None)
+        self._close()
+
+    # -- one batch ---------------------------------------------------------------------------------------------------
 
     def _read(self, port: _Port) -> int:
         """Read one batch; how many datagrams it had."""
         for number in range(BATCH):
             if len(self._tasks) >= self._most:
-                self.off()
+                self._off()
                 return number
             try:
                 data, peer = port.sock.recvfrom(LARGEST)
@@ -235,8 +306,8 @@ class _Receiving:
 
     def _handled(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not self._is_draining and len(self._tasks) < self._most:
-            self.on()
+        if len(self._tasks) < self._most:
+            self._on()
 
     def _not_received(self, port: _Port, error: OSError) -> None:
         if port.protocol is not None:
@@ -254,7 +325,15 @@ class DatagramServer(Service):
     `serve` is called with each Datagram; it is a function, or an `async def`, of which `max_tasks` are at work at
     most. Or it is a factory of asyncio.DatagramProtocol, which takes no argument (a class will do). EndpointError if
     `listen` is none to listen on; ListenError, at the start, if it cannot.
+
+    While it is paused it reads nothing. `pause_mode="hold"`: the kernel keeps what comes, as far as its buffer goes.
+    `"refuse"`: what has come is handled and replied to, then the sockets are closed, and senders are told that nobody
+    listens; a resume binds the same addresses again, or fails with ListenError, and a factory makes a new protocol.
+    `pause(mode=...)` overrides it. Sockets that were inherited can only hold.
     """
+
+    pause_modes: tuple[str, ...] = PAUSE_MODES
+    live_parameters: ClassVar[tuple[str, ...]] = ("max_tasks", "pause_mode")
 
     def __init__(
         self,
@@ -262,21 +341,23 @@ class DatagramServer(Service):
         serve: Callable[[Datagram], Awaitable[None] | None] | Any,
         *,
         max_tasks: int = 1000,
+        pause_mode: PauseMode = "hold",
     ) -> None:
         self.__endpoint = listening(listen, stream=False)
         if not callable(serve):
             raise TypeError(f"a datagram server serves {serve!r}, which is neither a function nor a protocol factory")
-        if not isinstance(max_tasks, int) or max_tasks < 1:
-            raise ValueError(f"max_tasks is {max_tasks!r}; it takes a number above zero")
         self.__serve: Any = serve
-        self.__most = max_tasks
+        self.__most = _checked_most(max_tasks)
+        self.__pause_mode = checked_pause_mode(pause_mode, self.__endpoint)
+        if is_inherited(self.__endpoint):
+            self.pause_modes = ("hold",)
         self.__receiving: _Receiving | None = None
         self.__endpoints: tuple[Endpoint, ...] = ()
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where it listens, with the real port; empty while it does not."""
-        return self.__endpoints if self.__receiving is not None and self.__receiving.is_reading else ()
+        return self.__endpoints if self.__receiving is not None and self.__receiving.is_listening else ()
 
     @property
     def stats(self) -> DatagramStats:
@@ -287,20 +368,69 @@ class DatagramServer(Service):
     async def on_start(self) -> None:
         """Bind, and begin to read. What it holds is entered, so it is let go however the incarnation ends."""
         registry = self.application.resource(Registry)
-        lease = await self.enter(await registry.listen(self.__endpoint, path=self.path, tree=self.application))
-        lease.demand(stream=False)
+        lease = registry.lease(self.__endpoint, path=self.path, tree=self.application)
+        self.__lease = await self.enter(lease)
+        makes_protocol = _takes_nothing(self.__serve)
         self.__receiving = _Receiving(
-            lease, self.__serve, makes_protocol=_takes_nothing(self.__serve), most=self.__most, log=self.log
+            lease, self.__serve, makes_protocol=makes_protocol, most=self.__most, log=self.log
         )
-        self.__endpoints = tuple(bound_endpoint(self.__endpoint, sock) for sock in lease.sockets)
         await self.enter(self.__receiving)
-        for endpoint in self.__endpoints:
-            self._announce(endpoint.address)
+        if not self._starts_paused or self.__mode() == "hold":
+            await self.__listen(self.__receiving)
+        if not self._starts_paused:
+            self.__receiving.accept()
 
     async def on_drain(self) -> None:
         """Read and handle what is there. What is left at drain_timeout is cut, when the incarnation ends."""
         if self.__receiving is not None:
             await self.__receiving.drain()
+
+    async def on_pause(self) -> None:
+        """Read nothing more."""
+        assert self.__receiving is not None
+        say_otherwise(self, self._pause_mode)
+        if self.__mode() == "hold":
+            self.__receiving.hold()
+        else:
+            await self.__receiving.refuse()
+            self._retract()
+
+    async def on_resume(self) -> None:
+        """Read again; ListenError if the address cannot be bound again."""
+        assert self.__receiving is not None
+        if not self.__receiving.is_listening:
+            await self.__listen(self.__receiving)
+        self.__receiving.accept()
+
+    async def on_reload(
+        self,
+        listen: str | Endpoint,
+        serve: Callable[[Datagram], Awaitable[None] | None] | Any,
+        *,
+        max_tasks: int = 1000,
+        pause_mode: PauseMode = "hold",
+    ) -> None:
+        """Take a new limit, and how to pause next time."""
+        self.__most, self.__pause_mode = _checked_most(max_tasks), checked_pause_mode(pause_mode, self.__endpoint)
+        if self.__receiving is not None:
+            self.__receiving.limit(self.__most)
+
+    async def __listen(self, receiving: _Receiving) -> None:
+        await self.__lease.listen()
+        self.__lease.demand(stream=False)
+        receiving.open()
+        self.__endpoints = tuple(bound_endpoint(self.__endpoint, sock) for sock in self.__lease.sockets)
+        for endpoint in self.__endpoints:
+            self._announce(endpoint.address)
+
+    def __mode(self) -> str:
+        return mode_of(self, self._pause_mode, self.__pause_mode)
+
+
+def _checked_most(most: int) -> int:
+    if not isinstance(most, int) or most < 1:
+        raise ValueError(f"max_tasks is {most!r}; it takes a number above zero")
+    return most
 
 
 def _takes_nothing(function: Any) -> bool:

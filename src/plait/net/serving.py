@@ -2,10 +2,15 @@
 
 Rules:
 - What goes wrong in one connection is logged with its peer, counted, and ends that connection alone.
-- Drain: stop accepting, and let each connection end where nothing is lost, handshakes beside it. Where another
-  generation listens on the sockets, it takes all that queue. Where none does, those who queue are still served, and the
-  sockets are closed as soon as nobody queues: who comes later is refused at once, instead of waiting in vain.
-- What is left when the time to drain is over is cut, counted and said.
+- Leaving the sockets, at a pause in mode "refuse" and at the end: where another generation listens on them, it takes
+  all that queue. Where none does, those who queue are accepted, and served as there is room, and the sockets closed:
+  who comes later is refused at once, instead of waiting in vain.
+- Holding, at a pause in mode "hold": nobody is accepted, and the kernel queues. Whoever still queues when a held server
+  stops was never taken, and is reset.
+- Open connections hear nothing of a pause. On drain each ends where nothing is lost, handshakes beside it; what is left
+  when the time to drain is over is cut, counted and said.
+
+    OPEN ⇄ HELD        OPEN ─→ LEAVING ─→ AWAY ─→ OPEN        HELD ─→ AWAY (at the end)
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from plait.net.accepting import Acceptor, Log
@@ -29,6 +35,19 @@ HANDSHAKE_GRACE = 1.0
 
 TURNS_TO_READ = 3
 """Turns of the loop in which it reads what the sockets held when the drain began."""
+
+
+SWEEP_MOST = 4096
+"""How many are taken at most from the queue of one socket, unless its backlog is larger: those who had queued."""
+
+
+class Intake(Enum):
+    """What becomes of those who connect."""
+
+    OPEN = "they are accepted"
+    HELD = "the kernel queues them"
+    LEAVING = "those who queue are accepted, then the sockets are closed"
+    AWAY = "they are refused"
 
 
 class _Connection:
@@ -68,6 +87,10 @@ class Serving:
         self._log = log
         self._connections: dict[int, _Connection] = {}
         self._over: asyncio.Future[None] | None = None
+        self._left: asyncio.Future[None] | None = None
+        self._intake = Intake.AWAY
+        self._swept_from = 0
+        """How many had been accepted when the sweep of the queues began."""
         self._is_draining = False
         self._is_handler = is_handler
         self._recheck: asyncio.TimerHandle | None = None
@@ -81,13 +104,11 @@ class Serving:
             context=context,
             has_room=self._has_room if most is not None else _always,
             rested=self._go_on,
-            settled=self._look_whether_over,
+            settled=self._settled,
             log=log,
         )
 
     async def __aenter__(self) -> Serving:
-        """Accept."""
-        self.acceptor.on()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,9 +120,72 @@ class Serving:
         return len(self._connections) + self.acceptor.adopting
 
     @property
+    def taken(self) -> int:
+        """How many connections there are, those that wait for room included."""
+        return self.open + self.acceptor.waiting
+
+    def limit(self, most: int | None) -> None:
+        """From now on at most so many are served at a time; whoever is there stays."""
+        self._most = most
+        self.acceptor.has_room = self._has_room if most is not None else _always
+        self._go_on()
+
+    @property
     def is_listening(self) -> bool:
         """Whether a client can still connect."""
         return bool(self._lease.sockets)
+
+    # -- who connects ------------------------------------------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Take whoever connects, from now on; the sockets of the lease are there again."""
+        if self._is_draining:  # a stop came between
+            self._lease.close()
+            return
+        self._intake = Intake.OPEN
+        self._go_on()
+
+    def hold(self) -> None:
+        """Take nobody; the kernel queues."""
+        if not self._is_draining:
+            self._intake = Intake.HELD
+            self.acceptor.off()
+
+    async def refuse(self) -> None:
+        """Take who queues now, then close the sockets; return when that is done. The lease can be taken up again."""
+        if not self._is_draining:
+            self._leave()
+        if self.is_listening:
+            self._left = self._loop.create_future()
+            await self._left
+
+    def _leave(self) -> None:
+        self._intake = Intake.LEAVING
+        self._swept_from = self.acceptor.accepted
+        self.acceptor.off()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Take who queues, a batch a turn; when nobody does, or another generation takes them, close."""
+        if self._intake is not Intake.LEAVING or self.acceptor.is_resting:
+            return
+        if self._lease.is_shared or self.acceptor.sweep() or self._has_swept_enough():
+            self._go_away()
+        else:
+            self._loop.call_soon(self._sweep)
+
+    def _has_swept_enough(self) -> bool:
+        """Whether all who had queued were taken, though others have come since."""
+        most = max(SWEEP_MOST, self._lease.endpoint.backlog) * len(self._lease.sockets)
+        return self.acceptor.accepted - self._swept_from > most
+
+    def _go_away(self) -> None:
+        self._intake = Intake.AWAY
+        self.acceptor.off()
+        self._lease.leave()
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
+        self._look_whether_over()
 
     def _has_room(self) -> bool:
         if self._most is None or self.open < self._most:
@@ -148,13 +232,18 @@ class Serving:
         if self._is_draining or self._most is not None:
             self._go_on()
 
+    def _settled(self) -> None:
+        """Connections are there, or did not come about."""
+        if self._is_draining or self._most is not None:
+            self._go_on()
+
     def _go_on(self) -> None:
         """There is room again."""
-        if self._is_draining:
-            self._sweep()
-            self._look_whether_over()
-        else:
+        self.acceptor.seat()
+        if self._intake is Intake.OPEN:
             self.acceptor.on()
+        self._sweep()
+        self._look_whether_over()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection's handler, from its first line to its last."""
@@ -192,8 +281,10 @@ class Serving:
         """Until nobody queues, and every connection has ended by itself."""
         before = tuple(self._connections.values())  # who comes from now on is told as it comes
         self._is_draining = True
-        self.acceptor.off()
-        self._sweep()
+        if self._intake is Intake.OPEN:
+            self._leave()
+        elif self._intake is Intake.HELD:
+            self._go_away()
         late = self._loop.call_later(HANDSHAKE_GRACE, self.acceptor.abandon)
         try:
             for _ in range(TURNS_TO_READ):
@@ -204,16 +295,6 @@ class Serving:
             await self._until_over()
         finally:
             late.cancel()
-
-    def _sweep(self) -> None:
-        """Take who queues, a batch a turn; when nobody does, or another generation takes them, close."""
-        if not self.is_listening or self.acceptor.is_resting:
-            return
-        if self._lease.is_shared or self.acceptor.sweep():
-            self._lease.close()
-            self._look_whether_over()
-        elif self._has_room():
-            self._loop.call_soon(self._sweep)
 
     def _drain_one(self, connection: _Connection) -> None:
         """End it where nothing is lost; a protocol is told by its drain(), a fresh one a moment later."""
@@ -238,25 +319,25 @@ class Serving:
                 connection.transport.abort()
 
     def _look_whether_over(self) -> None:
-        if self._over is not None and not self._over.done() and not self.is_listening and not self.open:
+        if self._over is not None and not self._over.done() and not self.is_listening and not self.taken:
             self._over.set_result(None)
 
     async def _until_over(self) -> None:
-        while self.is_listening or self.open:
+        while self.is_listening or self.taken:
             self._over = self._loop.create_future()
             await self._over
 
     async def stop(self) -> None:
         """Close the sockets, and cut what is left."""
         self._is_draining = True
-        self.acceptor.off()
-        self._lease.close()
+        self._go_away()
         if self._recheck is not None:
             self._recheck.cancel()
         self._follow_switched()
-        self.cut = self.open
+        self.cut = self.taken
         if self.cut:
             self._log.warning("%d connections were still open, and have been cut", self.cut)
+        self.acceptor.dismiss()
         self.acceptor.abandon()
         for key, connection in tuple(self._connections.items()):
             connection.transport.abort()

@@ -6,8 +6,11 @@ Rules:
   two generations share one queue of connections and none is lost between them. The original is closed, and a unix
   socket's file unlinked, when no tree holds it any more.
 - Two services of one tree may not listen on one address: the second is refused by name.
+- A lease may be left and taken up again: it then binds the very addresses that it had. A service that asks for port 0
+  again, in a later incarnation or generation, has the port that it had, unless somebody took it meanwhile.
 - A stale unix socket is removed; one that answers is not stolen.
-- A service asks `listen()`, which is all an arbiter has to stand behind to own the sockets of many processes.
+- A service asks for a lease, by which it listens, leaves and listens again: all that an arbiter has to stand behind to
+  own the sockets of many processes.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -47,7 +50,10 @@ Bind = Callable[[], tuple[socket.socket, Callable[[], None]]]
 
 
 class Lease:
-    """What one service was lent: `sockets`, listening and non-blocking. Its holder closes it, as a context manager."""
+    """What one service is lent: `sockets`, listening and non-blocking, once it has called `listen`.
+
+    Its holder closes it, as a context manager. The list of sockets is one object for its whole life.
+    """
 
     def __init__(self, registry: Registry, endpoint: Endpoint, path: str, tree: object) -> None:
         self.endpoint = endpoint
@@ -56,16 +62,39 @@ class Lease:
         self.keys: list[Key] = []
         self.sockets: list[socket.socket] = []
         self._registry = registry
+        self._left: list[Any] = []
+        """Where it listened before it was left, as `getaddrinfo` would tell it."""
 
     @property
     def subject(self) -> str:
         """How an error about it begins."""
-        return f"service {self.path!r} cannot listen on {self.endpoint.address}"
+        endpoint = self.endpoint
+        if self._left:
+            endpoint = replace(endpoint, port=self._left[0][4][1])
+        return f"service {self.path!r} cannot listen on {endpoint.address}"
 
     @property
     def is_shared(self) -> bool:
         """Whether another generation listens on the same sockets, and takes what this one leaves."""
         return any(self._registry.is_shared(key) for key in self.keys)
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the sockets were passed to this process: whoever passed them may hold them too."""
+        return self.endpoint.scheme in ("fd", "systemd")
+
+    async def listen(self) -> None:
+        """Bind and listen, or join the generation that does; at the very addresses that were left, if it was.
+
+        ListenError, with the system's errno, says what is in the way and what to do; nothing is left open then.
+        """
+        try:
+            await self._registry.bind(self, self._left)
+            for key in self.keys:
+                self.sockets.append(self._registry.duplicate(key))
+        except BaseException:
+            self.close()
+            raise
 
     def demand(self, *, stream: bool) -> None:
         """ListenError if a socket that was inherited is not of this kind: connections, or else datagrams."""
@@ -73,6 +102,12 @@ class Lease:
             if (sock.type == socket.SOCK_STREAM) != stream:
                 kinds = ("connections", "datagrams") if stream else ("datagrams", "connections")
                 raise ListenError(errno.EPROTOTYPE, f"{self.subject}: it carries {kinds[1]}, and not {kinds[0]}")
+
+    def leave(self) -> None:
+        """Give the sockets back for now: where no other generation listens, clients are refused at once."""
+        if self.sockets and self.endpoint.scheme != "unix":
+            self._left = [(sock.family, sock.type, sock.proto, "", sock.getsockname()) for sock in self.sockets]
+        self.close()
 
     def close(self) -> None:
         """Give the sockets back; legal at any time, and twice."""
@@ -95,23 +130,27 @@ class Registry:
 
     def __init__(self) -> None:
         self._held: dict[Key, _Held] = {}
+        self._ports: dict[Key, int] = {}
+        """Which port the system chose, last time, where port 0 was asked for."""
 
     async def listen(self, endpoint: Endpoint, *, path: str, tree: object) -> Lease:
-        """Sockets that listen on `endpoint`; a host name may give several.
+        """Sockets that listen on `endpoint`; a host name may give several. ListenError as `Lease.listen` has it.
 
-        `path` is the service that asks, `tree` the generation it is in. ListenError, with the system's errno, says
-        what is in the way and what to do; nothing is left open then.
+        `path` is the service that asks, `tree` the generation it is in.
         """
-        lease = Lease(self, endpoint, path, tree)
-        try:
-            await self._bind(lease)
-            for key in lease.keys:
-                lease.sockets.append(self._held[key].sock.dup())
-                lease.sockets[-1].setblocking(False)
-        except BaseException:
-            lease.close()
-            raise
+        lease = self.lease(endpoint, path=path, tree=tree)
+        await lease.listen()
         return lease
+
+    def lease(self, endpoint: Endpoint, *, path: str, tree: object) -> Lease:
+        """A lease of what `endpoint` names, for one who listens later; nothing is bound yet."""
+        return Lease(self, endpoint, path, tree)
+
+    def duplicate(self, key: Key) -> socket.socket:
+        """One more descriptor of a socket that is held."""
+        sock = self._held[key].sock.dup()
+        sock.setblocking(False)
+        return sock
 
     def is_shared(self, key: Key) -> bool:
         """Whether more than one tree holds the socket."""
@@ -132,7 +171,8 @@ class Registry:
         for held in self._held.values():
             held.unlink()
 
-    async def _bind(self, lease: Lease) -> None:
+    async def bind(self, lease: Lease, left: list[Any]) -> None:
+        """Hold what `lease` asks for, at the addresses it has `left` if there are any."""
         endpoint = lease.endpoint
         if endpoint.scheme == "unix":
             self._hold(lease, (socket.AF_UNIX, endpoint.path), partial(_bind_unix, endpoint, lease.subject))
@@ -142,26 +182,30 @@ class Registry:
         elif endpoint.scheme == "systemd":
             for fd in _passed(endpoint.name, lease.subject):
                 self._hold(lease, ("fd", fd), partial(_adopt, fd, lease.subject))
+        elif left:
+            self._bind_all(lease, left)
         else:
             await self._bind_host(lease)
 
     async def _bind_host(self, lease: Lease) -> None:
         infos = await _resolve(lease.endpoint, lease.subject)
-        for left in reversed(range(_PORT_TRIES)):
+        for remaining in reversed(range(_PORT_TRIES)):
             try:
                 self._bind_all(lease, infos)
                 return
             except ListenError as error:
                 # Port 0 on two families: the port the first was given may be taken in the second.
-                if lease.endpoint.port or error.errno != errno.EADDRINUSE or not left:
+                if lease.endpoint.port or error.errno != errno.EADDRINUSE or not remaining:
                     raise
                 lease.close()
+                for family, kind, _, _, address in infos:
+                    self._ports.pop(_key(lease, family, kind, address), None)
 
     def _bind_all(self, lease: Lease, infos: list[Any]) -> None:
-        port, last = lease.endpoint.port, None
+        port, last = 0, None
         for family, kind, _, _, address in infos:
-            wanted = address if lease.endpoint.port else (address[0], "of", lease.path)
-            key = (family, kind, *wanted)
+            key = _key(lease, family, kind, address)
+            port = address[1] or port or self._ports.get(key, 0)
             bind = partial(_bind_one, family, kind, (address[0], port, *address[2:]), lease)
             try:
                 self._hold(lease, key, bind)
@@ -171,6 +215,8 @@ class Registry:
                 last = error  # a name may resolve to an address family that this machine has switched off
                 continue
             port = self._held[key].sock.getsockname()[1]
+            if not lease.endpoint.port:
+                self._ports[key] = port
         if not lease.keys and last is not None:
             raise last
 
@@ -185,9 +231,13 @@ class Registry:
         held.users[lease.tree] = lease.path
         if key not in lease.keys:
             lease.keys.append(key)
-        is_inherited = lease.endpoint.scheme in ("fd", "systemd")
-        if held.sock.type == socket.SOCK_STREAM and not (is_inherited and lease.endpoint.backlog == BACKLOG):
+        if held.sock.type == socket.SOCK_STREAM and not (lease.is_inherited and lease.endpoint.backlog == BACKLOG):
             held.sock.listen(lease.endpoint.backlog)  # a changed backlog; who passed a socket has chosen its own
+
+
+def _key(lease: Lease, family: int, kind: int, address: tuple[Any, ...]) -> Key:
+    """By which a bound socket is known."""
+    return (family, kind, *(address if lease.endpoint.port else (address[0], "of", lease.path)))
 
 
 async def _resolve(endpoint: Endpoint, subject: str) -> list[Any]:
