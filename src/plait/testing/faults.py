@@ -158,7 +158,10 @@ class Faults:
         return self._put(path, hook, partial(_block, seconds), at)
 
     def ignore_cancellation(self, path: str, hook: str, seconds: float | None = None, *, at: At = None) -> Fault:
-        """It does its work, and no cancellation reaches it until `seconds` after the first; None: never."""
+        """It does its work, and no cancellation reaches it until `seconds` after the first; None: never.
+
+        `asyncio.timeout` cancels as well, so while that lasts the hook's own timeouts do not end anything.
+        """
         return self._put(path, hook, partial(_ignore_cancellation, seconds), at)
 
     def cancel(self, path: str, hook: str, *, at: At = None) -> Fault:

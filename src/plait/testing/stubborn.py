@@ -1,7 +1,8 @@
 """A coroutine that no cancellation reaches, for a time: it goes on with its work in the same task.
 
 How: what it waits for is not handed to the task, but a stand-in that ends with it. A cancellation of the task cancels
-the stand-in, which is replaced; when the time is over, what the coroutine really waits for is cancelled.
+the stand-in, which is replaced; when the time is over, what the coroutine really waits for is cancelled. To the task
+the timeouts of the coroutine itself are cancellations like any, and do not reach it either.
 """
 
 from __future__ import annotations
