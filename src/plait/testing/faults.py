@@ -95,6 +95,11 @@ class Fault:
         intercept(record, self.hook, self)
         self._records.append(record)
 
+    @property
+    def is_lifted(self) -> bool:
+        """Whether it strikes no more."""
+        return self._lifted.is_set()
+
     async def lifted(self, timeout: float | None = None) -> None:
         """Until it is lifted, or `timeout` seconds have passed."""
         with contextlib.suppress(TimeoutError):
@@ -112,7 +117,7 @@ class Faults:
 
     def __init__(self, *trees: Group) -> None:
         self.put: list[Fault] = []
-        """Every fault, also those that were lifted."""
+        """Every fault, also those that were lifted since."""
         self.crashed: set[str] = set()
         """The paths of what `crash` made fail."""
         self._trees: list[Group] = []
@@ -132,7 +137,8 @@ class Faults:
         is_first = not self._trees
         self._trees.append(tree)
         for fault in self.put:
-            self._put_on(fault, [tree], must=is_first)
+            if not fault.is_lifted:
+                self._put_on(fault, [tree], must=is_first)
 
     def restore(self) -> None:
         """Lift every fault, newest first: all hooks are as they were."""
