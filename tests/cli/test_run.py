@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_reopened_stays_the_old_one(cwd: Path) -> None:
         assert app.wait() == 0
 
 
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR2", "SIGTTIN", "SIGTTOU"])
+@pytest.mark.parametrize("name", ["SIGUSR2", "SIGTTIN", "SIGTTOU"])
 def test_other_signals_are_answered_and_change_nothing(cwd: Path, name: str) -> None:
     """One line each, and the application runs on."""
     with Running("demo.py", cwd=cwd) as app:
