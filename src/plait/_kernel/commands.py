@@ -296,7 +296,7 @@ async def pause(record: Record, mode: str | None, modes: Collection[str]) -> tup
         raise LifecycleError(f"{record.subject} is down, so there is nothing to pause; start it first")
     if record.intent is HELD and record.state in READY and mode not in (None, record.pause_mode):
         raise LifecycleError(f"{record.subject} is paused already, otherwise than {mode!r}; resume it first")
-    if record.state in READY and not _can_pause(record):
+    if not (_can_pause(record) if record.state in READY else _may_turn_out_to(record)):
         raise CannotPause(why_not(record))
     engine.intend(record, HELD, mode or record.pause_mode)
     return await _whoever_waits(engine, record, _pause(engine, record), "pause")
@@ -326,7 +326,7 @@ async def resume(record: Record) -> None:
         group = group.parent
     if record.intent is HELD:
         engine.intend(record, UP)
-        engine.supervision.look_whether_finished()
+        engine.supervision.look()
     await _whoever_waits(engine, record, _resume(engine, record), "resume")
 
 
@@ -338,6 +338,11 @@ async def _resume(engine: Engine, record: Record) -> None:
     operation.launch()
     await wait(operation.done)
     _raise_settling(operation, "resume")
+
+
+def _may_turn_out_to(record: Record) -> bool:
+    """Whether it can, or has a task of its own, which may ask `unpaused`."""
+    return record.shape.group or record.shape.pause or record.shape.task
 
 
 def _can_pause(record: Record) -> bool:
@@ -410,7 +415,7 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
         _forget_all(leaving, removed)
         engine.leaving.difference_update(leaving)
         gone.set_result(None)
-        engine.supervision.look_whether_finished()
+        engine.supervision.look()
 
     operation.launch(lambda: engine.loop.call_soon(forget))  # when every operation has heard of the last stop
     await wait(gone)

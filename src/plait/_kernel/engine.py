@@ -102,10 +102,7 @@ class Supervision:
         """An operator starts it, and all below it: what was counted is forgotten."""
 
     def look(self) -> None:
-        """Something is ready, or will not be: whoever waited for that may start."""
-
-    def look_whether_finished(self) -> None:
-        """Something is over: if every service has ended by itself, so does the application."""
+        """Something is ready, or over: whoever waited for that may start, and if nothing is left that is the end."""
 
     def asks_unpaused(self, record: Record) -> None:
         """It has shown that it can pause."""
@@ -271,9 +268,9 @@ class Engine:
 
     def ready(self, record: Record) -> None:
         """What needs this service may start."""
-        is_held = record.life is not None and record.life.is_held
-        if record.children is not None and not record.shape.pause and self.wants_paused(record):
-            is_held = True
+        is_held, wanted = record.life is not None and record.life.is_held, self.wants_paused(record)
+        if record.children is not None and not record.shape.pause:
+            is_held = wanted
         self.move(record, PAUSED if is_held else RUNNING)
         record.ready_at = record.since
         if not is_held and record.shape.check:
@@ -281,8 +278,8 @@ class Engine:
         for operation in tuple(self.operations):
             operation.on_ready(record)
         self._tell(record)
-        if record.shape.pause and is_held is not self.wants_paused(record):
-            self.supervision.settle(record)  # wanted otherwise by now; a group's hook comes after its services
+        if is_held is not wanted:
+            self.supervision.settle(record)  # it asks only later, or cannot; a group's hook comes after its services
         self.supervision.look()
 
     def stop(self, record: Record) -> None:

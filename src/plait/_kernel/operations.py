@@ -322,7 +322,7 @@ class Start(Ordered):
         self._close()
         if self._then is not None:
             self._then()
-        self.engine.supervision.look_whether_finished()
+        self.engine.supervision.look()
 
 
 def _to_start(target: Record, omit: Callable[[Record], bool] | None) -> Iterable[Record]:

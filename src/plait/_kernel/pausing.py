@@ -78,6 +78,7 @@ class Settling(Ordered):
 
     def _complete(self) -> None:
         self._close()
+        self.engine.supervision.look()
 
 
 class Pause(Settling):

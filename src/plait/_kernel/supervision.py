@@ -65,7 +65,6 @@ class Supervision(kernel.Supervision):
                 self._failed(record, record.error)
             elif record.returned:
                 self._returned(record)
-        self.look_whether_finished()
         self.look()
 
     def ending(self, record: Record) -> None:
@@ -167,7 +166,6 @@ class Supervision(kernel.Supervision):
             if other.state in AT_REST and other not in self._engine.leaving:
                 after, with_ = (None, first) if other in needed else (first, None)
                 self._schedule(other, None, f"stopped because of {first.subject}", after=after, with_=with_)
-        self.look_whether_finished()
         self.look()
 
     def _schedule(
@@ -215,7 +213,7 @@ class Supervision(kernel.Supervision):
             self._schedule(record, None, reason)
 
     def look(self) -> None:
-        if self._due and not self._is_looking:
+        if not self._is_looking and (self._due or self._may_be_finished()):
             self._is_looking = True
             self._engine.loop.call_soon(self._look)
 
@@ -224,6 +222,11 @@ class Supervision(kernel.Supervision):
         for record in tuple(self._due):
             if record in self._due and self._may_start(record):
                 self._start(record)
+        if self._may_be_finished() and self._is_finished():
+            self._finish()
+
+    def _may_be_finished(self) -> bool:
+        return self._engine.ends_itself and not self._engine.alive
 
     def _may_start(self, record: Record) -> bool:
         care, group = _care(record), record.parent
@@ -292,10 +295,16 @@ class Supervision(kernel.Supervision):
             Pause(self._engine, record).launch()
 
     def settle(self, record: Record) -> None:
-        if self._engine.wants_paused(record):
-            Pause(self._engine, record).launch()
-        else:
+        if not self._engine.wants_paused(record):
             Resume(self._engine, record).launch()
+        elif record.shape.pause:
+            Pause(self._engine, record).launch()
+        elif record.parent is None or record.parent.state in READY or not record.parent.shape.pause:
+            self._engine.loop.call_soon(self._pause, record, record.incarnation)  # run may ask in its first step
+
+    def _pause(self, record: Record, incarnation: int) -> None:
+        if record.incarnation == incarnation and record.state is RUNNING and self._engine.wants_paused(record):
+            Pause(self._engine, record).launch()
 
     # -- the end of a group ------------------------------------------------------------------------------------------
 
@@ -323,10 +332,9 @@ class Supervision(kernel.Supervision):
         group.returned = group.error is None
         self.ended(group)
 
-    def look_whether_finished(self) -> None:
+    def _finish(self) -> None:
+        """Every service has ended by itself: so does the application, as failed if one has."""
         engine = self._engine
-        if not engine.ends_itself or engine.alive or not self._is_finished():
-            return
         failed = [record for record in engine.root.below() if record.state is FAILED and record.error is not None]
         for record in sorted(failed, key=lambda record: record.since):
             assert record.error is not None
