@@ -94,6 +94,44 @@ class Still(Service):
         self.spawn(_raise(Boom(self.name)))
 
 
+class Pausable(Life):
+    """A Life with both hooks; `pauses` and `resumes` are the seconds they take, or what they raise."""
+
+    pause_modes = ("hold", "refuse")
+
+    def __init__(self, log: list[str] | None = None, *, starts: float = 0.0, stops: float = 0.0) -> None:
+        super().__init__(log, starts=starts, stops=stops)
+        self.pauses: float | Exception = 0.0
+        self.resumes: float | Exception = 0.0
+
+    async def on_pause(self) -> None:
+        mode = f" {self._pause_mode}" if self._pause_mode else ""
+        self.diary.append(f"{self.name} pauses{mode}")
+        await self._take(self.pauses)
+
+    async def on_resume(self) -> None:
+        self.diary.append(f"{self.name} resumes")
+        await self._take(self.resumes)
+
+    async def _take(self, what: float | Exception) -> None:
+        if isinstance(what, Exception):
+            raise what
+        await asyncio.sleep(what)
+
+
+class Worker(Service):
+    """Takes a piece of work each second, unless it is paused."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    async def run(self) -> None:
+        while True:
+            await self.unpaused()
+            await asyncio.sleep(1.0)
+            self.done += 1
+
+
 async def _raise(error: Exception) -> None:
     raise error
 
@@ -149,4 +187,4 @@ def states(app: Group) -> dict[str, str]:
     return {one.path: one.state.value for one in services if not isinstance(app[one.path], Group)}
 
 
-__all__ = ["Boom", "Life", "Still", "Told", "advance", "serving", "settle", "states", "virtual"]
+__all__ = ["Boom", "Life", "Pausable", "Still", "Told", "Worker", "advance", "serving", "settle", "states", "virtual"]

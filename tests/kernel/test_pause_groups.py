@@ -7,10 +7,9 @@ import random
 
 import pytest
 
-from lives import Boom, Life, Told, advance, serving, settle, states, virtual
+from lives import Boom, Life, Pausable, Told, Worker, advance, serving, settle, states, virtual
 from plait import Application, Group, Intent, State, events
 from plait.errors import LifecycleError, PauseFailed
-from test_pause import Pausable, Worker
 
 
 @pytest.fixture(autouse=True)
