@@ -18,6 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from plait.testing import Faults, Recorder
 
+WITH_ASYNCIO = "plait with asyncio"
 MARKERS = (
     "virtual_clock(start=None, patience=5.0): this coroutine test runs on a clock that jumps when everything waits; "
     "start is the datetime it begins with, patience how many real seconds a silent thread or child process holds it",
@@ -29,10 +30,25 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known; with pytest-asyncio at work, get along with it."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if config.pluginmanager.hasplugin("asyncio"):
+    if _asks_for_loops(config):
         from plait.testing import with_asyncio
 
-        config.pluginmanager.register(with_asyncio, "plait with asyncio")
+        config.pluginmanager.register(with_asyncio, WITH_ASYNCIO)
+
+
+def _asks_for_loops(config: pytest.Config) -> bool:
+    """Whether there is a pytest-asyncio that lets others make its loops, as it does from 1.4 on."""
+    hook = getattr(config.hook, "pytest_asyncio_loop_factories", None)
+    return hook is not None and hook.has_spec()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """An older pytest-asyncio makes its loops when it likes, so they are neither virtual nor can be looked into."""
+    if config.pluginmanager.hasplugin("asyncio") and not _asks_for_loops(config):
+        for item in items:
+            ours = item.get_closest_marker("virtual_clock") or "no_leaks" in getattr(item, "fixturenames", ())
+            if ours and item.get_closest_marker("asyncio"):
+                raise pytest.UsageError(f"{item.nodeid}: virtual_clock and no_leaks need pytest-asyncio 1.4 or newer")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -84,7 +100,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def _watch_of(request: pytest.FixtureRequest) -> str | None:
     """The fixture that looks from inside the loop, where pytest-asyncio runs the test."""
-    plugin: Any = request.config.pluginmanager.get_plugin("plait with asyncio")
+    plugin: Any = request.config.pluginmanager.get_plugin(WITH_ASYNCIO)
     name: str | None = plugin.watch_of(request.node) if plugin is not None else None
     return name
 

@@ -67,8 +67,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, Any, Any
     marker = metafunc.definition.get_closest_marker("virtual_clock")
     if marker is None or _coroutine_of(metafunc.function) is None:
         return (yield)
-    if not hasattr(metafunc.config.hook, "pytest_asyncio_loop_factories"):
-        raise pytest.UsageError("the marker virtual_clock needs pytest-asyncio 1.4 or newer, or none")
     factory = _Factory(metafunc.config, marker)
     metafunc.config.pluginmanager.register(factory)
     try:
