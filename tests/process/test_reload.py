@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,20 +11,10 @@ import pytest
 from plait import Application, Runner, State
 from plait._kernel.events import HealthChanged, IntentChanged, ReloadEnded
 from plait.errors import LifecycleError, OptionsError, ReloadFailed, StartFailed, StartTimeout, TargetFailed
-from plait.testing import advance, run, running, settle
+from plait.testing import advance, running, settle
 from reloading import Thing, change, diary, did, environ, make_app
 
-Test = Callable[..., Awaitable[None]]
-
-
-def virtual(test: Test) -> Callable[..., None]:
-    """On a clock that jumps; nothing is left at the end."""
-
-    @functools.wraps(test)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        run(test(*args, **kwargs))  # type: ignore[arg-type]
-
-    return wrapper
+pytestmark = pytest.mark.virtual_clock
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +32,6 @@ def outcomes(of: Any) -> list[str]:
 # -- nothing, and live -------------------------------------------------------------------------------------------------
 
 
-@virtual
 async def test_where_the_options_are_the_same_nothing_happens() -> None:
     """And it is said."""
     async with running(make_app, environ=environ(a={})) as run:
@@ -56,7 +44,6 @@ async def test_where_the_options_are_the_same_nothing_happens() -> None:
         assert outcomes(run) == ["nothing"]
 
 
-@virtual
 async def test_options_that_change_nothing_in_the_tree_are_nothing() -> None:
     """The second tree is the same as the first, and dropped."""
     async with running(make_app, environ=environ(a={"value": 1}, b={})) as run:
@@ -66,7 +53,6 @@ async def test_options_that_change_nothing_in_the_tree_are_nothing() -> None:
         assert run.app is app
 
 
-@virtual
 async def test_live_in_the_order_of_the_start() -> None:
     """Who has on_reload, and nothing else differs, is given all its arguments; the tree is the same one."""
     async with running(
@@ -83,7 +69,6 @@ async def test_live_in_the_order_of_the_start() -> None:
         assert (await run.reload()).kind == "nothing"  # these are the arguments in force now
 
 
-@virtual
 async def test_a_live_reload_that_fails_is_taken_back_in_reverse() -> None:
     """That one and those before it are called with their old arguments, and the next reload starts from these."""
     services = {name: {"kind": "live"} for name in "abc"}
@@ -99,7 +84,6 @@ async def test_a_live_reload_that_fails_is_taken_back_in_reverse() -> None:
         assert (await run.reload()).changes == ("service 'a': value",)
 
 
-@virtual
 async def test_one_that_cannot_go_back_has_failed_and_starts_with_its_old_arguments() -> None:
     """It is constructed anew, in place, while it is at rest."""
     async with running(make_app, environ=environ(a={"kind": "live", "value": -5}), may_fail=["a"]) as run:
@@ -113,7 +97,6 @@ async def test_one_that_cannot_go_back_has_failed_and_starts_with_its_old_argume
         assert thing.state is State.RUNNING
 
 
-@virtual
 async def test_what_does_not_run_or_is_not_only_arguments_is_no_live_reload() -> None:
     """A service that was stopped cannot be told: a new generation takes over, and it stays down in that."""
     async with running(make_app, environ=environ(a={"kind": "live"}, b={})) as run:
@@ -127,7 +110,6 @@ async def test_what_does_not_run_or_is_not_only_arguments_is_no_live_reload() ->
 # -- a new generation --------------------------------------------------------------------------------------------------
 
 
-@virtual
 async def test_a_new_generation_is_ready_before_the_old_drains() -> None:
     """Its events have its number; the old one drains and stops in order, and nobody waits for it."""
     async with running(make_app, environ=environ(a={}, b={"needs": ["a"], "drain_takes": 3})) as run:
@@ -154,7 +136,6 @@ async def test_a_new_generation_is_ready_before_the_old_drains() -> None:
         ({"restart": "sometimes"}, TargetFailed),
     ],
 )
-@virtual
 async def test_a_new_generation_that_does_not_start_changes_nothing(words: dict[str, Any], cause: type) -> None:
     """What had started of it is stopped again; the old one never heard of it."""
     async with running(make_app, environ=environ(a={}), may_fail=["b"]) as run:
@@ -173,7 +154,6 @@ async def test_a_new_generation_that_does_not_start_changes_nothing(words: dict[
         assert (await run.reload()).kind == "generation"
 
 
-@virtual
 async def test_a_start_that_hangs_is_bounded_and_named() -> None:
     """By its own start_timeout."""
     async with running(make_app, environ=environ(a={}), may_fail=["b"]) as run:
@@ -184,7 +164,6 @@ async def test_a_start_that_hangs_is_bounded_and_named() -> None:
         assert isinstance(caught.value.__cause__.exceptions[0], StartTimeout)
 
 
-@virtual
 async def test_wrong_options_fail_the_reload() -> None:
     """Nothing was built; what is wrong is said."""
     for wrong, cause in (({"TREE_LIMIT": "many"}, OptionsError), ({"TREE_SERVICES": "]"}, TargetFailed)):
@@ -197,7 +176,6 @@ async def test_wrong_options_fail_the_reload() -> None:
             assert (run.app, app.state) == (app, State.RUNNING)
 
 
-@virtual
 async def test_an_empty_tree_is_no_next_generation() -> None:
     """As it could not have been started in the first place."""
     async with running(make_app, environ=environ(a={})) as run:
@@ -207,7 +185,6 @@ async def test_an_empty_tree_is_no_next_generation() -> None:
         assert run["a"].state is State.RUNNING
 
 
-@virtual
 async def test_health_and_states_tell_of_no_trouble() -> None:
     """A load balancer that watches sees nothing of a change of generations."""
     services = {"a": {}, "t": {"placement": "one"}}
@@ -226,7 +203,6 @@ def once(value: int = 0, **words: Any) -> dict[str, Any]:
     return {"value": value, "placement": "one", **words}
 
 
-@virtual
 async def test_what_runs_only_once_stops_before_its_successor_starts() -> None:
     """After the rest of the new generation is ready, and before the rest of the old drains."""
     async with running(make_app, environ=environ(a={}, t=once(stop_takes=2))) as run:
@@ -237,7 +213,6 @@ async def test_what_runs_only_once_stops_before_its_successor_starts() -> None:
         assert did() == ["a 1 start", "t 0 drain", "t 0 stop", "t 1 start", "a 0 drain", "a 0 stop"]
 
 
-@virtual
 async def test_if_the_successor_fails_the_old_one_starts_again() -> None:
     """And the new generation is gone by then."""
     async with running(make_app, environ=environ(a={}, t=once(), d={"placement": "one"}), may_fail=["t"]) as run:
@@ -253,7 +228,6 @@ async def test_if_the_successor_fails_the_old_one_starts_again() -> None:
         assert run["d"].state is State.STOPPED  # an operator's wish is not undone
 
 
-@virtual
 async def test_each_change_over_waits_for_nobody_else() -> None:
     """A slow one beside it does not make another be missing for longer."""
     async with running(make_app, environ=environ(slow=once(stop_takes=4), quick=once())) as run:
@@ -266,7 +240,6 @@ async def test_each_change_over_waits_for_nobody_else() -> None:
         assert did() == ["slow 1 start"]
 
 
-@virtual
 async def test_those_that_need_each_other_change_over_together() -> None:
     """In the order of their needs, on both sides."""
     async with running(make_app, environ=environ(a=once(), b=once(needs=["a"]))) as run:
@@ -276,7 +249,6 @@ async def test_those_that_need_each_other_change_over_together() -> None:
         assert did("stop", "start") == ["b 0 stop", "a 0 stop", "a 1 start", "b 1 start"]
 
 
-@virtual
 async def test_new_and_gone_ones() -> None:
     """A new one starts in its turn; one that is gone stops with the old generation."""
     async with running(make_app, environ=environ(a=once())) as run:
@@ -287,7 +259,6 @@ async def test_new_and_gone_ones() -> None:
         assert did("stop", "start") == ["b 1 start", "a 0 stop"]
 
 
-@virtual
 async def test_the_old_one_that_was_handed_over_cannot_be_started() -> None:
     """It would be there twice."""
     async with running(make_app, environ=environ(t=once(stop_takes=1), u=once(stop_takes=5))) as run:
@@ -303,7 +274,6 @@ async def test_the_old_one_that_was_handed_over_cannot_be_started() -> None:
 # -- what operators want -----------------------------------------------------------------------------------------------
 
 
-@virtual
 async def test_intents_go_over_by_path() -> None:
     """Down stays down, paused comes up paused, and what is gone is said."""
     services: dict[str, Any] = {"down": {}, "paused": {"kind": "pausable"}, "gone": {}, "up": {}}
@@ -326,7 +296,6 @@ async def test_intents_go_over_by_path() -> None:
 
 
 @pytest.mark.parametrize("verb", ["stop", "pause", "start", "resume"])
-@virtual
 async def test_what_is_commanded_during_a_reload_holds_after_it(verb: str) -> None:
     """The operator commands the tree that serves; the next one follows."""
     async with running(make_app, environ=environ(p={"kind": "pausable"}, slow={})) as run:
@@ -348,7 +317,6 @@ async def test_what_is_commanded_during_a_reload_holds_after_it(verb: str) -> No
 # -- who asks, and when ------------------------------------------------------------------------------------------------
 
 
-@virtual
 async def test_a_dry_run_touches_nothing() -> None:
     """It says what would be done, and why."""
     async with running(make_app, environ=environ(a={})) as run:
@@ -364,7 +332,6 @@ async def test_a_dry_run_touches_nothing() -> None:
         assert outcomes(run) == []
 
 
-@virtual
 async def test_reloads_during_a_reload_become_one() -> None:
     """It begins when the first, and the drain that follows it, are over, with what is to be read then."""
     async with running(make_app, environ=environ(a={"drain_takes": 3})) as run:
@@ -381,7 +348,6 @@ async def test_reloads_during_a_reload_become_one() -> None:
         assert run.app.snapshot().generation == 3
 
 
-@virtual
 async def test_cancelling_who_asked_ends_only_the_wait() -> None:
     """The reload goes on."""
     async with running(make_app, environ=environ(a={})) as run:
@@ -395,7 +361,6 @@ async def test_cancelling_who_asked_ends_only_the_wait() -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 5, 7, 9, 12, 30])
-@virtual
 async def test_a_stop_at_any_moment_stops_both_generations(after: float) -> None:
     """While the new starts, while those change over that run only once, while the old drains."""
     words = {"start_takes": 2, "drain_takes": 2, "stop_takes": 2}
@@ -418,7 +383,6 @@ async def test_a_stop_at_any_moment_stops_both_generations(after: float) -> None
             await run.reload()
 
 
-@virtual
 async def test_a_stop_cuts_the_time_of_the_one_that_retires() -> None:
     """It has its services' own deadlines, until the application has to end within its own."""
     words = {"drain_takes": 500, "drain_timeout": 400, "stop_takes": 500, "stop_timeout": 400}
@@ -434,7 +398,6 @@ async def test_a_stop_cuts_the_time_of_the_one_that_retires() -> None:
         assert asyncio.get_running_loop().time() - began <= 25.1
 
 
-@virtual
 async def test_an_old_generation_that_ends_meanwhile_leaves_the_new_one() -> None:
     """Its jobs are done, or it has failed, before the new one is ready: that takes over all the same."""
     async with running(make_app, environ=environ(a={"kind": "job", "lasts": 2})) as run:
@@ -444,7 +407,6 @@ async def test_an_old_generation_that_ends_meanwhile_leaves_the_new_one() -> Non
         assert run.app.state is State.RUNNING
 
 
-@virtual
 async def test_when_the_new_generation_has_finished_all_has() -> None:
     """As one that was never reloaded."""
     async with running(make_app, environ=environ(a={"kind": "job", "lasts": 100})) as run:
@@ -454,7 +416,6 @@ async def test_when_the_new_generation_has_finished_all_has() -> None:
         assert run.app.state is State.STOPPED
 
 
-@virtual
 async def test_an_instance_needs_a_restart() -> None:
     """It cannot be called again."""
     app = Application("one")
@@ -464,7 +425,6 @@ async def test_an_instance_needs_a_restart() -> None:
             await run.reload()
 
 
-@virtual
 async def test_what_does_not_serve_cannot_be_reloaded() -> None:
     """Before serve(), and after it."""
     runner = Runner(make_app, environ=environ(a={}))
@@ -472,7 +432,6 @@ async def test_what_does_not_serve_cannot_be_reloaded() -> None:
         await runner.reload()
 
 
-@virtual
 async def test_subscribers_see_every_generation() -> None:
     """In order, each with its number; one that comes later sees the present state."""
     async with running(make_app, environ=environ(a={})) as run:
