@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
 from plait._kernel import commands, supervision
 from plait._kernel.engine import Engine, Root
-from plait._kernel.events import Event, EventsDropped, Listening, ServiceAdded, Sink, StateChanged
+from plait._kernel.events import Event, EventsDropped, Sink, StateChanged
 from plait._kernel.group import Group, Strategy, check_name
 from plait._kernel.operations import wait, wait_out
 from plait._kernel.policy import duration
 from plait._kernel.record import Arguments, Record
+from plait._kernel.replay import present
 from plait._kernel.reserved import guard
 from plait._kernel.service import Service, snake_case
-from plait._kernel.snapshot import kind_of
 from plait._kernel.states import AT_REST, State
 from plait.errors import ApplicationFailed, InvalidTree, LifecycleError, StartInterrupted
 
@@ -174,7 +174,7 @@ class Application(Group):
 
         It is first called with the present state, as if that had just come about. What it raises is logged.
         """
-        return self._root_engine.bus.subscribe(sink, list(self._replay()))
+        return self._root_engine.bus.subscribe(sink, list(present(self._root_engine)))
 
     async def events(self, *, limit: int = 10_000) -> AsyncIterator[Event]:
         """The present state, then each event, until the application has stopped.
@@ -209,24 +209,6 @@ class Application(Group):
                     await more.wait()
         finally:
             unsubscribe()
-
-    def _replay(self) -> Iterator[Event]:
-        now, generation = self._root_engine.wall_time(), self._root_engine.generation
-        for record in self._record.below():
-            path, incarnation = record.path, record.incarnation
-            yield ServiceAdded(time=now, path=path, generation=generation, kind=kind_of(record))
-            if record.state is not State.NEW:
-                yield StateChanged(
-                    time=now,
-                    path=path,
-                    generation=generation,
-                    incarnation=incarnation,
-                    old=State.NEW,
-                    new=record.state,
-                    error=record.error,
-                )
-            for endpoint in record.endpoints:
-                yield Listening(time=now, path=path, generation=generation, incarnation=incarnation, endpoint=endpoint)
 
     @property
     def left_behind(self) -> tuple[str, ...]:

@@ -1,47 +1,29 @@
-"""The health of a tree: checks called on time, what they say gathered up the tree, changes told.
+"""The checks of services, called on time, and who tells when the health of something has changed.
 
 Rules:
 - A service's own health is the worse of what its `check` says and what it says itself. A check is called when the
   service gets ready, and again `check_period` after it ended; never twice at a time, and only while it is RUNNING.
-- A group is unready unless it is RUNNING, or if one of its services is so by its check or in its first start, or if all
-  are. What is paused, down, parked or in backoff makes it degraded; what has finished does not count. One that runs
-  while something it needs is away is degraded.
-- All of it is computed when somebody asks; changes are looked for once a turn, after something has moved, and only
+- What that means for those that need it and for the groups it is in (assessment.py) is computed when somebody asks.
+  Changes are looked for once a turn, after something has moved, only where that can have changed anything, and only
   while the application runs and has a sink.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
+from plait._kernel.assessment import Assessments, assess, assess_one
 from plait._kernel.bus import Bus
 from plait._kernel.deadlines import Deadline, Deadlines
 from plait._kernel.events import Event, HealthChanged
 from plait._kernel.graph import known_needs
-from plait._kernel.health import READY, Health, Level, degraded, unready
+from plait._kernel.health import READY, Health, Level, unready
 from plait._kernel.record import Life, Record
-from plait._kernel.states import AT_REST, BACKOFF, DOWN, FAILED, NEW, RUNNING, STARTING, STOPPING
-
-NAMED = 3
-"""How many of a group's services its reason names."""
-
-
-class Assessment:
-    """A record's health, and whether it alone makes its group unready."""
-
-    __slots__ = ("health", "is_hard")
-
-    def __init__(self, health: Health, *, is_hard: bool = False) -> None:
-        self.health = health
-        self.is_hard = is_hard
-
-
-_FINE = Assessment(READY)
-Assessments = dict[Record, Assessment | None]
-"""By record; None for one that has finished, and does not count."""
+from plait._kernel.states import AT_REST, RUNNING, STOPPING
+from plait._kernel.states import READY as LIVES
 
 
 class Owner(Protocol):
@@ -68,8 +50,14 @@ class Checks:
         """What services say of themselves, where they are not ready."""
         self._calls: dict[Record, asyncio.Task[Any]] = {}
         self._next: dict[Record, Deadline] = {}
-        self._told: dict[Record, Level] = {}
-        """The levels that were told, but for those that are ready."""
+        self._told: dict[Record, Health] = {}
+        """What was told last of those that run, but for those that are ready."""
+        self._known: Assessments = {}
+        """All of the tree, as it was when it was looked at last; empty if that is no help."""
+        self._users: dict[Record, list[Record]] = {}
+        """Who needs a record."""
+        self._moved: dict[Record, None] = {}
+        """What may have changed since."""
         self._is_looking = False
 
     # -- a service's own health --------------------------------------------------------------------------------------
@@ -106,18 +94,22 @@ class Checks:
         self._set(self.said, record, health)
 
     def _set(self, where: dict[Record, Health], record: Record, health: Health) -> None:
+        if where.get(record, READY) == health:
+            return
         was_unready = self.own(record).level is Level.UNREADY
         if health == READY:
             where.pop(record, None)
         else:
             where[record] = health
         is_unready = self.own(record).level is Level.UNREADY
-        if was_unready != is_unready:
+        if was_unready != is_unready and record.state in LIVES:
             self._engine.fit(record, is_unready)
-        self.look()
+        self.moved(record)
 
     def own(self, record: Record) -> Health:
         """What the service and its check say."""
+        if not self._checked and not self.said:
+            return READY
         found = [where[record] for where in (self._checked, self.said) if record in where]
         return max(found, key=lambda health: _WORSE.index(health.level), default=READY)
 
@@ -135,77 +127,100 @@ class Checks:
 
     # -- a tree's ----------------------------------------------------------------------------------------------------
 
+    def assess(self, record: Record) -> Assessments:
+        """The health of `record` and all below it."""
+        return assess(record, self.own)
+
+    def moved(self, record: Record) -> None:
+        """Something about it is another."""
+        if self._engine.root.state not in LIVES:
+            self._forget()
+        elif self._known:
+            self._moved[record] = None
+        self.look()
+
+    def _forget(self) -> None:
+        self._known, self._told, self._moved = {}, {}, {}
+
+    def tree_changed(self) -> None:
+        """Services were added or removed."""
+        self._known = {}
+        self.look()
+
     def look(self) -> None:
-        """Something has moved: tell, at the end of this turn, whose health is another."""
+        """Tell, at the end of this turn, whose health is another."""
         engine = self._engine
-        if not self._is_looking and engine.root.state is RUNNING and engine.bus.sinks and not engine.is_changing:
+        if not self._is_looking and engine.root.state in LIVES and engine.bus.sinks and not engine.is_changing:
             self._is_looking = True
             engine.loop.call_soon(self._tell)
 
+    def told(self) -> Iterable[tuple[Record, Health]]:
+        """Who is not ready, as it has been told by now; with no sink there, as it is."""
+        if not self._engine.bus.sinks:
+            self._forget()
+        if self._engine.root.state in LIVES and not self._engine.is_changing:
+            self._tell()
+        return self._told.items()
+
     def _tell(self) -> None:
         self._is_looking = False
-        engine = self._engine
-        if engine.root.state is not RUNNING:
-            self._told.clear()
+        if self._engine.root.state not in LIVES:
+            self._forget()
+        elif not self._engine.is_changing:
+            for record in self._assess_again():
+                self._tell_of(record)
+
+    def _tell_of(self, record: Record) -> None:
+        if record.state is not RUNNING:  # its state says it all
+            self._told.pop(record, None)
             return
-        if engine.is_changing:
-            return
-        told: dict[Record, Level] = {}
-        for record, assessment in self.assess(engine.root).items():
-            health = assessment.health if assessment is not None else READY
-            old = self._told.get(record, Level.READY)
-            if record.state is not RUNNING:  # its state says it all
-                continue
-            if health.level is not Level.READY:
-                told[record] = health.level
-            if health.level is not old:
-                engine.emit(HealthChanged, record, old=old, new=health.level, reason=health.reason)
-        self._told = told
+        assessment = self._known[record]
+        health = assessment.health if assessment is not None else READY
+        old = self._told.get(record, READY)
+        if health.level is Level.READY:
+            self._told.pop(record, None)
+        else:
+            self._told[record] = health
+        if health.level is not old.level:
+            self._engine.emit(HealthChanged, record, old=old.level, new=health.level, reason=health.reason)
 
-    def assess(self, record: Record) -> Assessments:
-        """The health of `record` and all below it."""
-        found: Assessments = {}
-        for one in reversed(tuple(record.below())):
-            found[one] = self._of_group(one, found) if one.children is not None else self._of_service(one)
-        return found
+    def _assess_again(self) -> Iterable[Record]:
+        """Look at what may be another, and say what that is; each comes after what it holds."""
+        if not self._known:
+            self._look_at_all()
+            return list(self._known)
+        services, groups = self._affected()
+        for record in (*services, *groups):
+            self._known[record] = assess_one(record, self.own, self._known)
+        return [*services, *groups]
 
-    def _of_service(self, record: Record) -> Assessment | None:
-        if record.returned and record.state in AT_REST:
-            return None
-        return self._of_running(record) if record.state is RUNNING else _of_state(record)
+    def _look_at_all(self) -> None:
+        self._moved.clear()
+        self._known = self.assess(self._engine.root)
+        self._told = {record: health for record, health in self._told.items() if record in self._known}
+        self._users = {}
+        for record in self._known:
+            for need in known_needs(record):
+                self._users.setdefault(need, []).append(record)
 
-    def _of_running(self, record: Record) -> Assessment:
-        own = self.own(record) if self._checked or self.said else READY
-        if own.level is Level.UNREADY:
-            return Assessment(own, is_hard=True)
-        if own.level is Level.READY and record.needs and (away := next(_away(record), None)) is not None:
-            return Assessment(degraded(f"{away.path} is {away.state.value}"))
-        return Assessment(own) if own is not READY else _FINE
-
-    def _of_group(self, group: Record, found: Assessments) -> Assessment | None:
-        if group.returned and group.state in AT_REST:
-            return None
-        if group.state is not RUNNING:
-            return _of_state(group)
-        own = self._of_running(group)
-        if own.is_hard:
-            return own
-        counted = [(child, one) for child in (group.children or {}).values() if (one := found[child]) is not None]
-        hard = [(child, one) for child, one in counted if one.is_hard]
-        if hard:
-            return Assessment(unready(_reason(hard)), is_hard=True)
-        lacking = [(child, one) for child, one in counted if one.health.level is not Level.READY]
-        if lacking and len(lacking) == len(counted) and all(one.health.level is Level.UNREADY for _, one in lacking):
-            return Assessment(unready(_reason(lacking)))
-        return Assessment(degraded(_reason(lacking))) if lacking else own
+    def _affected(self) -> tuple[list[Record], list[Record]]:
+        """What has moved, what needs it or a group it is in, and the groups that all these are in, the inner first."""
+        affected = dict(self._moved)
+        self._moved.clear()
+        for record in tuple(affected):
+            for one in (record, *record.above()):
+                affected.update(dict.fromkeys(self._users.get(one, ())))
+        groups: dict[Record, int] = {}
+        for record in affected:
+            above = list(record.above())
+            if record.children is not None:
+                above.insert(0, record)
+            for group in above:
+                groups.setdefault(group, sum(1 for _ in group.above()))
+        services = [record for record in affected if record.children is None]
+        return services, sorted(groups, key=lambda group: -groups[group])
 
 
-def health_of(assessment: Assessment | None) -> Health:
-    """An assessment's health; of what has finished, that."""
-    return assessment.health if assessment is not None else FINISHED
-
-
-FINISHED = Health(Level.READY, "finished")
 _WORSE = list(Level)
 
 
@@ -217,30 +232,3 @@ def _said(result: Any, error: Exception | None) -> Health:
     if isinstance(result, Health):
         return result
     return unready(f"check() returned {result!r}; it returns nothing, or degraded('why')")
-
-
-def _of_state(record: Record) -> Assessment:
-    """Of one that is not RUNNING."""
-    state = record.state
-    words = {NEW: "not started", BACKOFF: "waits to be started again", FAILED: "failed"}.get(state, state.value)
-    if record.intent is DOWN and state in AT_REST:
-        words = "down"
-    elif state is FAILED and record.care is not None and record.care.is_parked:
-        words = "parked"
-    if record.error is not None and state in (FAILED, BACKOFF):
-        words += f" after {type(record.error).__name__}"
-    return Assessment(unready(words), is_hard=state is STARTING and record.incarnation == 1)
-
-
-def _reason(lacking: list[tuple[Record, Assessment]]) -> str:
-    named = [f"{record.name}: {one.health.reason}" for record, one in lacking[:NAMED]]
-    more = len(lacking) - len(named)
-    return "; ".join(named) + (f"; and {more} more" if more else "")
-
-
-def _away(record: Record) -> Iterator[Record]:
-    """What of all that `record` needs does not run, and has not finished either."""
-    for need in known_needs(record):
-        for one in need.below():
-            if one.state is not RUNNING and not one.returned:
-                yield one

@@ -21,6 +21,7 @@ from plait._kernel.bus import Bus
 from plait._kernel.checks import Checks
 from plait._kernel.deadlines import Deadlines
 from plait._kernel.events import Event, IntentChanged, Listening, ServiceStuck, StateChanged
+from plait._kernel.health import Level
 from plait._kernel.hooks import Hooks, Shape
 from plait._kernel.incarnation import Incarnation
 from plait._kernel.record import Arguments, Record
@@ -235,7 +236,7 @@ class Engine:
         record.since = self._time()
         if self.bus.sinks:
             self.emit(StateChanged, record, incarnation=record.incarnation, old=old, new=new, error=error)
-            self.checks.look()
+            self.checks.moved(record)
 
     def emit(self, make: Callable[..., Event], record: Record, /, **fields: Any) -> None:
         """An event about `record`, if there is anybody to hear it."""
@@ -272,7 +273,7 @@ class Engine:
         if record.children is not None and not record.shape.pause:
             is_held = wanted
         self.move(record, PAUSED if is_held else RUNNING)
-        record.ready_at = record.since
+        self.fit(record, self.checks.own(record).level is Level.UNREADY)
         if not is_held and record.shape.check:
             self.checks.begin(record)
         for operation in tuple(self.operations):
@@ -450,6 +451,11 @@ class Engine:
             known = operation.on_ended(record) or known
         if not known:
             self.supervision.ended(record)
+
+    def withdraw(self, record: Record) -> None:
+        """It does not start again after all."""
+        self.move(record, STOPPED)
+        self._tell(record)
 
     def stuck(self, record: Record, what: str) -> None:
         """Something would not stop, and is left behind."""

@@ -131,12 +131,14 @@ class Group(Service):
         if engine is not None and engine.bus.sinks:
             for added in record.below():
                 engine.emit(ServiceAdded, added, kind=kind_of(added))
+            engine.checks.tree_changed()
 
     def _emit_removed(self, record: Record) -> None:
         engine = engine_of(self._record)
         if engine is not None and engine.bus.sinks:
             for removed in reversed(tuple(record.below())):
                 engine.emit(ServiceRemoved, removed)
+            engine.checks.tree_changed()
 
 
 guard(Group, Group._reserved)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 
 from plait._kernel import commands
-from plait._kernel.checks import health_of
+from plait._kernel.assessment import health_of
 from plait._kernel.engine import Engine, engine_of
 from plait._kernel.health import Health
 from plait._kernel.hooks import HOOKS, Hooks, Shape

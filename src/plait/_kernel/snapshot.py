@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from plait._kernel.checks import Assessments, health_of
+from plait._kernel.assessment import Assessments, health_of
 from plait._kernel.engine import Engine
 from plait._kernel.health import Health
 from plait._kernel.record import Record
@@ -21,7 +21,7 @@ class Snapshot:
 
     `age` is seconds in the present state, 0 if it never started. `failures` is how often it failed in a row,
     `restarts` how often it was started again by itself; `restart_in` is seconds until the next time, None if it waits
-    for nothing or for another service.
+    for nothing or for another service. `reason` says why it waits or is parked.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Snapshot:
     restarts: int
     restart_in: float | None
     is_parked: bool
+    reason: str | None
     needs: tuple[str, ...]
     endpoints: tuple[str, ...]
     services: tuple[Snapshot, ...]
@@ -84,6 +85,7 @@ def _take(record: Record, engine: Engine, assessments: Assessments) -> Snapshot:
         restarts=care.restarts if care is not None else 0,
         restart_in=max(0.0, care.due - now) if care is not None and care.wake is not None else None,
         is_parked=care is not None and care.is_parked,
+        reason=(care.reason or None) if care is not None else None,
         needs=tuple(need if isinstance(need, str) else "/" + need.path for need in record.needs),
         endpoints=record.endpoints,
         services=tuple(_take(child, engine, assessments) for child in (record.children or {}).values()),

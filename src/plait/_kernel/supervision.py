@@ -275,6 +275,7 @@ class Supervision(kernel.Supervision):
         self._due.pop(record, None)
         care = record.care
         if care is not None:
+            care.reason = ""
             care.blocked = care.after = care.with_ = None
             if care.wake is not None:
                 self._engine.deadlines.cancel(care.wake)
@@ -287,7 +288,7 @@ class Supervision(kernel.Supervision):
             if record in self.waiting:
                 self._forget(record)
                 if record.state is BACKOFF:
-                    self._engine.move(record, STOPPED)
+                    self._engine.withdraw(record)
         self.look()
 
     def asks_unpaused(self, record: Record) -> None:
