@@ -47,7 +47,7 @@ def present(engine: Engine) -> Iterator[Event]:
         yield about(record)(HealthChanged, old=Level.READY, new=health.level, reason=health.reason)
 
 
-def _make(kind: Callable[..., Event], **fields: Any) -> Event:
+def _make(kind: Callable[..., Event], /, **fields: Any) -> Event:
     return kind(**fields)
 
 
