@@ -20,7 +20,7 @@ LAYERS = [
     {"net", "observe"},
     {"control"},
     {"process"},
-    {"testing"},
+    {"testing", "classic"},
     {"cli", "__main__"},
 ]
 """Lowest first. `plait` itself, which imports every public name on use, stands outside."""
@@ -69,6 +69,12 @@ def test_a_module_imports_only_its_own_layer_and_those_below(name: str) -> None:
 def test_nothing_imports_what_is_for_tests(name: str) -> None:
     """`plait.testing` stands beside the command line, and no program pays for it."""
     assert not [imported for imported in imports(name, modules()[name]) if imported.startswith("testing")]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in modules() if name and not name.startswith("classic")))
+def test_nothing_imports_classic(name: str) -> None:
+    """`plait.classic` is for those who ask for it; the loader of a `.tac` is imported by name, on use."""
+    assert not [imported for imported in imports(name, modules()[name]) if imported.startswith("classic")]
 
 
 def test_there_is_no_import_cycle() -> None:

@@ -1,0 +1,1 @@
+"""Deferreds, the reactor, and what it does: connections, timers, threads, processes."""
