@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import assert_never
+import re
+import subprocess
+import sys
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import assert_never, get_args
 
 import pytest
 
 from diary import Diary, Writer
-from plait import Application, Service, State, events
+from lives import Boom, Life, Pausable, Told, advance, serving, settle, virtual
+from plait import Application, Group, Service, State, events
 
 
 def line(event: events.Event) -> str:
@@ -20,14 +26,206 @@ def line(event: events.Event) -> str:
             return f"{event.path} removed"
         case events.StateChanged():
             return f"{event.path} {event.new.value}"
+        case events.IntentChanged():
+            return f"{event.path} shall be {event.new.value} {event.pause_mode or ''}".rstrip()
+        case events.NotStarted():
+            return f"{event.path} not started: {event.reason}"
+        case events.NotPaused():
+            return f"{event.path} not paused"
+        case events.RestartScheduled():
+            return f"{event.path} restarts {event.failures}"
+        case events.Parked():
+            return f"{event.path} parked: {event.reason}"
+        case events.GaveUp():
+            return f"{event.path} gave up for {event.culprit}"
+        case events.HealthChanged():
+            return f"{event.path} {event.new.value}: {event.reason}".rstrip(": ")
         case events.Listening():
             return f"{event.path} on {event.endpoint}"
         case events.ServiceStuck():
             return f"{event.path} stuck"
+        case events.ReloadEnded():
+            return f"reload {event.outcome}"
         case events.EventsDropped():
             return f"{event.count} dropped"
         case _:
             assert_never(event)
+
+
+KINDS = get_args(events.Event)
+
+
+def test_a_sink_that_forgets_a_kind_does_not_type_check(tmp_path: Path) -> None:
+    """One that handles all of them does; without any one of them mypy names it at assert_never."""
+    lines = ["from typing import assert_never", "from plait import events"]
+    places: dict[int, str] = {}
+    for forgotten in (None, *KINDS):
+        lines += [f"def without_{forgotten.__name__ if forgotten else 'none'}(event: events.Event) -> None:"]
+        lines += ["    match event:"]
+        for kind in KINDS:
+            if kind is not forgotten:
+                lines += [f"        case events.{kind.__name__}(): return"]
+        lines += ["        case _: assert_never(event)"]
+        if forgotten is not None:
+            places[len(lines)] = forgotten.__name__
+    (tmp_path / "sink.py").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "sink.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    found = re.findall(r'sink.py:(\d+): error: Argument 1 to "assert_never" has incompatible type "(\w+)"', done.stdout)
+    assert {int(place): kind for place, kind in found} == places, done.stdout + done.stderr
+    assert f"Found {len(KINDS)} errors in 1 file" in done.stdout
+
+
+def test_every_event_is_frozen_and_in_the_sealed_union() -> None:
+    """Each public class of the module but the two names for them, documented, with a time."""
+    public = [getattr(events, name) for name in events.__all__ if name not in ("Event", "Sink")]
+    assert set(public) == set(KINDS)
+    for kind in KINDS:
+        assert kind.__doc__
+        assert is_dataclass(kind)
+        assert kind.__dataclass_params__.frozen
+        assert "time" in kind.__slots__
+        assert kind is events.EventsDropped or {"path", "generation"} <= set(kind.__slots__)
+
+
+@virtual
+async def test_the_story_of_a_restart_in_order() -> None:
+    """Cause before consequence, from the failure to the recovery."""
+    app = Application("shop", strategy="rest_for_one")
+    db = app.add(Life(), name="db")
+    app.add(Life(), name="web", needs=["db"])
+    told = Told(app)
+    async with serving(app):
+        before = len(told.all)
+        db.fail()
+        await advance(1)
+        assert [line(event) for event in told.all[before:]] == [
+            "db stopping",
+            "web degraded: db is stopping",
+            "/ degraded: db: stopping; web: db is stopping",
+            "db failed", "db backoff", "db restarts 1", "web stopping",
+            "/ unready: db: waits to be started again after Boom; web: stopping",
+            "web stopped", "web backoff", "web restarts 0",
+            "db starting", "db running",
+            "/ degraded: web: waits to be started again",
+            "web starting", "web running",
+            "/ ready",
+        ]  # fmt: skip
+        error = next(event.error for event in told.of(events.StateChanged, "db") if event.new is State.FAILED)
+        assert isinstance(error, Boom)
+        assert error.__notes__ == ["this ended service 'db', incarnation 1"]
+        assert [event.incarnation for event in told.of(events.StateChanged, "db")] == [1, 1, 1, 1, 1, 2, 2]
+
+
+@virtual
+async def test_the_story_of_a_group_that_gives_up_in_order() -> None:
+    """Who, why, what stops, and what its own group makes of it."""
+    app = Application("shop")
+    group = app.add(Group(), name="group")
+    life = group.add(Life(), name="life", restart="never", significant=True)
+    group.add(Life(), name="other")
+    told = Told(app)
+    async with serving(app):
+        before = len(told.all)
+        life.fail()
+        await settle()
+        story = [line(event) for event in told.all[before:] if not isinstance(event, events.HealthChanged)]
+        assert story == [
+            "group/life stopping", "group/life failed", "group gave up for group/life", "group stopping",
+            "group/other stopping", "group/other stopped", "group failed", "group backoff", "group restarts 1",
+        ]  # fmt: skip
+
+
+@virtual
+async def test_the_story_of_a_pause_in_order() -> None:
+    """The intent first, then each in its turn."""
+    app = Application("shop")
+    group = app.add(Group(), name="group")
+    group.add(Pausable(), name="db")
+    group.add(Life(), name="web", needs=["db"])
+    told = Told(app)
+    async with serving(app):
+        before = len(told.all)
+        await group.pause(mode="hold")
+        story = [line(event) for event in told.all[before:] if not isinstance(event, events.HealthChanged)]
+        assert story == [
+            "group shall be paused hold", "group pausing", "group/web not paused", "group/db pausing",
+            "group/db paused", "group paused",
+        ]  # fmt: skip
+
+
+@virtual
+async def test_a_late_sink_is_told_all_of_the_present() -> None:
+    """Intents, states, what waits and for how long, what is parked or could not pause, and who is not ready."""
+    app = Application("shop")
+    parked = app.add(Life(), name="parked", on_exhausted="park")
+    waiting = app.add(Life(), name="waiting")
+    down = app.add(Life(), name="down")
+    app.add(Life(), name="new", needs=["down"])
+    failing = app.add(Life(), name="failing", needs=["down"])
+    held = app.add(Group(), name="held")
+    held.add(Pausable(), name="able")
+    held.add(Life(), name="unable")
+    user = app.add(Life(), name="user", needs=["down"])
+    early = Told(app)
+    async with app:
+        await settle()
+        late_new = app.add(Life(), name="late")
+        await down.stop()
+        parked.refuses = Boom("no disk")
+        parked.fail()
+        await advance(10_000)
+        failing.fail()
+        waiting.fail()
+        await held.pause(mode="refuse")
+        await settle()
+        due = waiting._record.care.due
+        late = Told(app)
+        assert [line(event) for event in late.all] == [
+            "/ added", "/ running",
+            "parked added", "parked failed",
+            "parked parked: service 'parked' failed 16 times in a row: Boom: no disk",
+            "waiting added", "waiting backoff", "waiting restarts 1",
+            "down added", "down shall be down", "down stopped",
+            "new added", "new running",
+            "failing added", "failing backoff", "failing restarts 0",
+            "held added", "held shall be paused refuse", "held paused",
+            "held/able added", "held/able paused",
+            "held/unable added", "held/unable running", "held/unable not paused",
+            "user added", "user running",
+            "late added",
+            *[line(event) for event in late.all if isinstance(event, events.HealthChanged)],
+        ]  # fmt: skip
+        (restart,) = late.of(events.RestartScheduled, "waiting")
+        assert restart.delay == pytest.approx(due - asyncio.get_running_loop().time())
+        assert late.of(events.RestartScheduled, "failing")[0].delay is None
+        assert late.of(events.RestartScheduled, "failing")[0].reason.endswith(
+            "waits for service 'down', which is stopped"
+        )
+        health = {event.path: event.reason for event in late.of(events.HealthChanged)}
+        assert health.keys() == {"/", "new", "user"}
+        assert health["user"] == "down is stopped"
+        assert (late_new.state, user.state) == (State.NEW, State.RUNNING)
+        count = len(early.all)
+        Told(app)
+        assert len(early.all) == count  # who was there already is told nothing twice
+
+
+@virtual
+async def test_a_late_sink_is_told_who_has_not_started_and_why() -> None:
+    """As it was told when that was found."""
+    app = Application("shop")
+    down = app.add(Life(), name="down")
+    app.add(Life(), name="web", needs=["down"])
+    await down.stop()
+    early = Told(app)
+    async with app:
+        late = Told(app)
+        for told in (early, late):
+            (event,) = told.of(events.NotStarted)
+            assert (event.path, event.reason) == ("web", "it needs service 'down', which is down")
+        (snapshot,) = [one for one in app.snapshot().services if one.name == "web"]
+        assert snapshot.reason == "it needs service 'down', which is down"
 
 
 async def test_a_sink_sees_the_present_then_everything_in_order(diary: Diary) -> None:
@@ -39,12 +237,14 @@ async def test_a_sink_sees_the_present_then_everything_in_order(diary: Diary) ->
     async with app:
         await app.add(Service(), name="late").start()
         await app.remove("late")
+        await asyncio.sleep(0)
     unsubscribe()
     async with app:
         pass
     assert seen == [
         "/ added", "db added", "/ starting", "db starting", "db running", "/ running", "late added", "late starting",
-        "late running", "late stopping", "late stopped", "late removed", "/ stopping", "db stopping", "db stopped",
+        "late running", "late stopping", "late stopped", "/ degraded: late: down", "late removed", "/ ready",
+        "/ stopping", "db stopping", "db stopped",
         "/ stopped",
     ]  # fmt: skip
 
