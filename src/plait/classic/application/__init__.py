@@ -1,0 +1,1 @@
+"""Twisted's `application`: services, and the application that holds them."""

@@ -1,0 +1,1 @@
+"""Twisted's `persisted`: objects in files."""

@@ -1,0 +1,78 @@
+"""What zsh is told of the options of a program, so that it completes them: arguments for its own `_arguments`.
+
+Rules: a description, a choice and an action come from the class's `completionData`; what says nothing there is
+completed by its docs. Where a sub-command was typed already, it is that one's options that follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+from plait.classic.python import usage
+
+
+def shellComplete(config: usage.Options, cmdName: str, words: Sequence[str], shellCompFile: TextIO) -> None:
+    """Write the zsh code that completes the next word after `words`."""
+    lines = [*_arguments(_typed(config, words))]
+    shellCompFile.write(
+        f"#compdef {cmdName}\n\n_arguments -s -A '-*' \\\n  " + " \\\n  ".join(lines) + " && return 0\n"
+    )
+
+
+def _typed(config: usage.Options, words: Sequence[str]) -> usage.Options:
+    """The options of the sub-command that is among the words, or of the program."""
+    commands = {name: make for first, second, make, _ in _commands(config) for name in (first, second) if name}
+    for position, word in enumerate(words):
+        if word in commands:
+            below = commands[word]()
+            below.parent = config
+            return _typed(below, words[position + 1 :])
+    return config
+
+
+def _commands(config: usage.Options) -> Sequence[Any]:
+    return getattr(config, "subCommands", None) or ()
+
+
+def _arguments(config: usage.Options) -> Iterator[str]:
+    data = config.completionData or usage.Completions()
+    for name, doc in config.docs.items():
+        yield from _option(config, data, name, data.descriptions.get(name, " ".join(doc.split())))
+    if _commands(config):
+        words = " ".join(f"{_quoted(name, ':')}\\:{_quoted(doc or name, ':')}" for name, _, _, doc in _commands(config))
+        yield f"'*::command:(({words}))'"
+    for action in data.extraActions:
+        yield _single(action._shellCode("", usage._ZSH))
+
+
+def _option(config: usage.Options, data: usage.Completions, name: str, description: str) -> Iterator[str]:
+    spellings = [one for one, main in config.synonyms.items() if main == name]
+    is_valued = name + "=" in config.longOpt
+    many = name in data.multiUse
+    excluded = "" if many else _excluded(config, data, name, spellings)
+    for one in spellings:
+        dashed = f"--{one}{'=' * is_valued}" if len(one) > 1 else f"-{one}{'+' * is_valued}"
+        value = _value(data, name) if is_valued else ""
+        yield _single(f"{'*' if many else excluded}{dashed}[{_quoted(description, '[]')}]{value}")
+
+
+def _excluded(config: usage.Options, data: usage.Completions, name: str, spellings: list[str]) -> str:
+    names = {other for group in data.mutuallyExclusive if name in group for other in group} - {name}
+    others = [one for one, main in config.synonyms.items() if main in names]
+    both = [*spellings, *others]
+    return f"({' '.join(('--' if len(one) > 1 else '-') + one for one in both)})" if len(both) > 1 else ""
+
+
+def _value(data: usage.Completions, name: str) -> str:
+    action = data.optActions.get(name, usage.Completer())
+    code: str = (action() if isinstance(action, type) else action)._shellCode(name, usage._ZSH)
+    return code.removeprefix("*")
+
+
+def _quoted(text: str, special: str) -> str:
+    return "".join("\\" + one if one in special + "\\" else one for one in text)
+
+
+def _single(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
