@@ -100,6 +100,10 @@ class CannotPause(LifecycleError):
     """A service was told to pause that neither has on_pause and on_resume, nor asks `unpaused()` in its run."""
 
 
+class ServicePaused(LifecycleError):
+    """A client that is paused was asked for its connection, and refuses instead of letting its caller wait."""
+
+
 # -- a service failed -------------------------------------------------------------------------------------------
 
 
