@@ -159,6 +159,8 @@ class Engine:
         """Another generation takes over from this one, or this from another: its health is nobody's business yet."""
         self.is_restarting = False
         """The application stops in order to start again, so its end is not the end."""
+        self.has_held = False
+        """Whether anything may be wanted paused."""
         self.restarts: dict[Record, asyncio.Task[None]] = {}
         """Restarts under way, for those who ask for the same."""
         self.errands: set[asyncio.Task[Any]] = set()
@@ -269,11 +271,14 @@ class Engine:
 
     def ready(self, record: Record) -> None:
         """What needs this service may start."""
-        is_held, wanted = record.life is not None and record.life.is_held, self.wants_paused(record)
+        wanted = self.has_held and self.wants_paused(record)
+        is_held = record.life is not None and record.life.is_held
         if record.children is not None and not record.shape.pause:
             is_held = wanted
         self.move(record, PAUSED if is_held else RUNNING)
-        self.fit(record, self.checks.own(record).level is Level.UNREADY)
+        record.ready_at = record.since
+        if record in self.checks.said:
+            self.fit(record, self.checks.own(record).level is Level.UNREADY)
         if not is_held and record.shape.check:
             self.checks.begin(record)
         for operation in tuple(self.operations):
@@ -317,18 +322,14 @@ class Engine:
     def intend(self, record: Record, intent: Intent, mode: str | None = None) -> None:
         """What the operator wants of it from now on."""
         old = record.intent
+        self.has_held = self.has_held or intent is HELD
         if (old, record.pause_mode) != (intent, mode):
             record.intent, record.pause_mode = intent, mode
             self.emit(IntentChanged, record, old=old, new=intent, pause_mode=mode)
 
     def wants_paused(self, record: Record) -> bool:
         """Whether it shall be paused, it or a group it is in."""
-        one: Record | None = record
-        while one is not None:
-            if one.intent is HELD:
-                return True
-            one = one.parent
-        return False
+        return record.intent is HELD or any(group.intent is HELD for group in record.above())
 
     def starts_paused(self, record: Record) -> bool:
         """Whether it goes from STARTING to PAUSED; a group's hook has to wait for its services."""

@@ -26,7 +26,7 @@ from plait._kernel.budget import shrink
 from plait._kernel.engine import Engine, Operation
 from plait._kernel.graph import is_met, needs_among, needs_of
 from plait._kernel.record import Record
-from plait._kernel.states import AT_REST, DOWN, LIVE, RUNNING, STARTING, STOPPING
+from plait._kernel.states import AT_REST, DOWN, HELD, LIVE, RUNNING, STARTING, STOPPING
 from plait.errors import Escalate
 
 log = logging.getLogger("plait.kernel")
@@ -142,7 +142,7 @@ class Start(Ordered):
     def launch(self, then: Callable[[], object] | None = None) -> None:
         """Begin with all that waits for nothing; `then` is called at the end. What `omit` says is left alone."""
         self._then = then
-        self._launch(_to_start(self.target, self._omit))
+        self._launch(_to_start(self.engine, self.target, self._omit))
         group = self.target.parent
         if group is not None and not group.is_open:
             self._gate = group
@@ -325,11 +325,12 @@ class Start(Ordered):
         self.engine.supervision.look()
 
 
-def _to_start(target: Record, omit: Callable[[Record], bool] | None) -> Iterable[Record]:
+def _to_start(engine: Engine, target: Record, omit: Callable[[Record], bool] | None) -> Iterable[Record]:
     """Below `target`, each group before its services: what is at rest and meant to be up."""
     stack = [target]
     while stack:
         record = stack.pop()
+        engine.has_held = engine.has_held or record.intent is HELD
         if record is not target and (record.intent is DOWN or (record.care is not None and record.care.is_parked)):
             continue
         if omit is not None and omit(record):
