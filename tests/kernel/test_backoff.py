@@ -151,6 +151,23 @@ async def test_time_in_the_start_is_no_health() -> None:
 
 
 @virtual
+async def test_time_in_which_it_stops_is_no_health() -> None:
+    """Health ends where the failure begins."""
+    app = Application("shop")
+    life = app.add(Life(stops=30.0), name="db", stop_timeout=60)
+    told = Told(app)
+    async with serving(app):
+        await advance(50)
+        life.fail()
+        await advance(31)
+        await advance(50)
+        life.fail()
+        await advance(31)
+        assert [event.failures for event in told.of(events.RestartScheduled)] == [1, 2]
+        life.stops = 0.0
+
+
+@virtual
 async def test_time_in_which_a_check_failed_is_no_health() -> None:
     """It runs, but what good is that."""
 

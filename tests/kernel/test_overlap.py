@@ -246,3 +246,31 @@ async def test_a_resume_during_a_pause_is_done_though_its_caller_goes() -> None:
         await pausing
         while app.state is not State.RUNNING or slow.state is not State.RUNNING:
             await asyncio.sleep(0)
+
+
+def test_an_application_that_has_stopped_can_be_changed_on_another_loop() -> None:
+    """Its old loop is closed; nothing is asked of it."""
+    app = Application("shop")
+    app.add(Service(), name="one")
+    job = app.add(Job(), name="job")
+    asyncio.run(serve_and_stop(app))
+    asyncio.run(app.remove("one"))
+    asyncio.run(job.resume())
+    asyncio.run(serve_and_stop(app))
+    assert [service.name for service in app] == ["job"]
+
+
+class Job(Service):
+    """Runs for ever, and can pause."""
+
+    async def run(self) -> None:
+        await self.unpaused()
+        await asyncio.Event().wait()
+
+
+async def serve_and_stop(app: Application) -> None:
+    """Until it is ready."""
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    await app.stop()
+    await serving

@@ -56,3 +56,14 @@ def test_a_class_policy_of_a_wrong_type_is_refused_with_the_class() -> None:
     """When the class is made, not when it first matters."""
     with pytest.raises(TypeError, match=r"Wrong.policy is 'one'; it takes a Policy"):
         type("Wrong", (Service,), {"policy": "one"})
+
+
+def test_a_wrong_value_is_found_also_where_an_equal_one_was_right() -> None:
+    """True equals 1, but is no number of seconds; 1 equals True, but is no answer to yes or no."""
+    policy = Policy()
+    policy.override({"start_timeout": 1})
+    policy.override({"significant": True})
+    with pytest.raises(TypeError):
+        policy.override({"start_timeout": True})
+    with pytest.raises(TypeError):
+        policy.override({"significant": 1})

@@ -401,7 +401,7 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
         )
     leaving = [*needing, record]
     engine = engine_of(group)
-    if engine is None or not engine.is_open:
+    if engine is None or engine.root.state in AT_REST:
         _forget_all(leaving, removed)
         return
     engine.leaving.update(leaving)

@@ -442,6 +442,7 @@ class Engine:
             self.checks.end(record)
         record.returned = returned and not errors
         record.error = one_error(record, errors)
+        record.health = record.since - record.ready_at if record.ready_at >= 0 else 0.0
         self.alive -= not record.shape.group
         self.move(record, FAILED if errors else STOPPED, record.error)
         self._tell(record)

@@ -76,7 +76,7 @@ class Policy:
                 hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(FIELDS)}"
                 raise TypeError(f"a policy has no field {name!r}; {hint}")
         try:
-            return _override(self, tuple(changes.items()))
+            return _override(self, tuple((name, value, type(value)) for name, value in changes.items()))
         except TypeError:  # an unhashable value: let the check say what is wrong with it
             return replace(self, **changes)
 
@@ -95,9 +95,12 @@ def duration(subject: str, value: Any, *, zero: bool = False) -> float:
 
 
 @lru_cache(maxsize=256)
-def _override(policy: Policy, changes: tuple[tuple[str, Any], ...]) -> Policy:
-    """Policies are values: equal ones are shared, so 10,000 services with one policy hold one object."""
-    return replace(policy, **dict(changes))
+def _override(policy: Policy, changes: tuple[tuple[str, Any, type], ...]) -> Policy:
+    """Policies are values: equal ones are shared, so 10,000 services with one policy hold one object.
+
+    The types are there because True equals 1, and is no number of seconds.
+    """
+    return replace(policy, **{name: value for name, value, _ in changes})
 
 
 DEFAULT = Policy()

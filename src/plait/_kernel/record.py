@@ -108,6 +108,7 @@ class Record:
         "children",
         "endpoints",
         "error",
+        "health",
         "incarnation",
         "intent",
         "life",
@@ -150,6 +151,8 @@ class Record:
         self.since = 0.0
         self.ready_at = -1.0
         """When its present or last incarnation got ready, in the loop's time; below 0 if it has not."""
+        self.health = 0.0
+        """Seconds for which its last incarnation was in health, up to the moment in which it began to end."""
         self.care: Any = None
         """What supervision remembers of its failures; None for one that has had none."""
         self.log: logging.LoggerAdapter[logging.Logger] | None = None

@@ -92,7 +92,7 @@ class Supervision(kernel.Supervision):
     def _returned(self, record: Record) -> None:
         if record.policy.restart == "always":
             care = _care(record)
-            care.rested(self._health(record))
+            care.rested(record.health)
             self._schedule(record, care.next_delay(), "its run() returned")
         elif record.policy.significant:
             self._end_group(record, None)
@@ -119,7 +119,7 @@ class Supervision(kernel.Supervision):
         above = _care(group)
         if above.failures:
             above.rested(_health_together(group, record, now))
-        care.failed(0.0 if care.gave_up else self._health(record))
+        care.failed(0.0 if care.gave_up else record.health)
         is_parkable = record.policy.on_exhausted == "park"
         most = allowed(1 if is_parkable else len(group.children or ()))
         in_window = count(care.recent if is_parkable else above.services, now)
@@ -136,10 +136,6 @@ class Supervision(kernel.Supervision):
             self._engine.emit(Parked, record, incarnation=record.incarnation, reason=reason)
         else:
             self._give_up(record, error, reason)
-
-    def _health(self, record: Record) -> float:
-        """Seconds for which its last incarnation was in health."""
-        return self._engine.now() - record.ready_at if record.ready_at >= 0 else 0.0
 
     # -- starting again ----------------------------------------------------------------------------------------------
 
@@ -226,7 +222,8 @@ class Supervision(kernel.Supervision):
             self._finish()
 
     def _may_be_finished(self) -> bool:
-        return self._engine.ends_itself and not self._engine.alive
+        engine = self._engine
+        return engine.ends_itself and not engine.alive and engine.root.state is RUNNING
 
     def _may_start(self, record: Record) -> bool:
         care, group = _care(record), record.parent
@@ -345,7 +342,7 @@ class Supervision(kernel.Supervision):
     def _is_finished(self) -> bool:
         """Whether every service has ended by itself."""
         engine = self._engine
-        if engine.root.state is not RUNNING or any(isinstance(operation, Start) for operation in engine.operations):
+        if any(isinstance(operation, Start) for operation in engine.operations):
             return False
         has_services = any(record.children is None for record in engine.root.below())
         return has_services and self._has_ended(engine.root, {})
