@@ -92,7 +92,7 @@ async def test_an_exception_is_the_services_failure() -> None:
         raise ValueError("tick")
 
     app = Application("clock")
-    app.add(Timer(0.001, broken), name="timer")
+    app.add(Timer(0.001, broken), name="timer", restart="never", significant=True)
     with pytest.raises(ApplicationFailed, match="service 'timer': ValueError: tick"):
         await asyncio.wait_for(app.serve(), 10)
 
