@@ -15,10 +15,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from plait import Application, Group, Intent, Policy, Service, State, service
+from plait import Application, Group, Intent, Policy, Service, Snapshot, State, service
 from plait._kernel.states import AT_REST, READY
 from plait.errors import IllegalTransition, PlaitError
-from virtual import VirtualLoop
+from plait.testing import VirtualLoop
 
 RESTED = 60.0
 """Seconds after which everything has come to where it goes, backoff included."""
@@ -28,10 +28,11 @@ DEFECTS = (AssertionError, AttributeError, IllegalTransition, KeyError, NameErro
 
 
 class SteppingLoop(VirtualLoop):
-    """Counts its turns, from 1, and calls `before` ahead of each while there is one."""
+    """Counts its turns, from 1, and calls `before` ahead of each while there is one; keeps every task it makes."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.made: list[asyncio.Task[Any]] = []
         self.turn = 0
         self.before: Callable[[int], None] | None = None
 
@@ -40,6 +41,18 @@ class SteppingLoop(VirtualLoop):
             self.turn += 1
             self.before(self.turn)
         super()._run_once()  # type: ignore[misc]  # asyncio's own turn, which typeshed leaves out
+
+    def create_task(self, *args: Any, **kwargs: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+        task = super().create_task(*args, **kwargs)
+        self.made.append(task)
+        return task
+
+
+def running_loop() -> SteppingLoop:
+    """The one the scene runs on."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SteppingLoop)
+    return loop
 
 
 # -- what hooks saw ----------------------------------------------------------------------------------------------------
@@ -248,6 +261,14 @@ class Scene:
 
         self.callers.append(asyncio.get_running_loop().create_task(ask(), name="test caller"))
 
+    def check(self) -> None:
+        """What must hold whenever all has settled."""
+        check_truth(self.app, self.ledger)
+
+    async def obey(self) -> None:
+        """It does what it is told, and then nothing of it is left."""
+        await check_obedience(self)
+
 
 Prepare = Callable[[Scene], Awaitable[None]]
 Operate = Callable[[Scene], Awaitable[Any]]
@@ -311,17 +332,27 @@ class Sweep:
             turn += 1
         return turn - first
 
-    def tasks(self) -> list[tuple[int, str]]:
-        """Which tasks there are before each turn of the undisturbed operation; those of the test left out."""
-        seen: list[tuple[int, str]] = []
+    def tasks(self, every: int = 1) -> list[tuple[int, int, str]]:
+        """Which tasks there are before each turn of the undisturbed operation, those of the test left out: the turn,
+        the task's number in the order of their making, which is the same in every run, and its name. One that waits
+        for the same as before is in it only `every` so many turns.
+        """
+        seen: list[tuple[int, int, str]] = []
+        waited_for: dict[int, object] = {}
 
         def look(scene: Scene) -> None:
-            names = sorted(task.get_name() for task in asyncio.all_tasks(asyncio.get_running_loop()))
-            seen.extend((turn, name) for name in names if not name.startswith("test"))
+            loop = running_loop()
+            for number, task in enumerate(loop.made):
+                if task.done() or task.get_name().startswith("test"):
+                    continue
+                waiter = task._fut_waiter  # type: ignore[attr-defined]
+                is_new = number not in waited_for or waiter is not waited_for[number]
+                if is_new or (loop.turn + number) % every == 0:
+                    seen.append((loop.turn, number, task.get_name()))
+                waited_for[number] = waiter
 
-        turn = 1
-        while self.run({turn: look}):
-            turn += 1
+        last = self.all_turns(lambda scene: None)
+        self.run(dict.fromkeys(range(1, last + 1), look))
         return seen
 
     def run(self, disturbances: dict[int, Disturbance]) -> bool:
@@ -363,9 +394,10 @@ class Sweep:
         await asyncio.sleep(RESTED)
         for caller in scene.callers:
             no_defect(caller)
-        truth(scene)
+        scene.check()
         self.verify(scene)
-        await obeys(scene)
+        await scene.obey()
+        check_no_task_left()
         return was_disturbed
 
 
@@ -379,15 +411,9 @@ def cancel_last(scene: Scene) -> None:
     scene.callers[-1].cancel()
 
 
-def cancel_task(name: str) -> Disturbance:
+def cancel_task(number: int) -> Disturbance:
     """Somebody cancels a task of a service's behind Plait's back."""
-
-    def disturb(scene: Scene) -> None:
-        for task in asyncio.all_tasks(asyncio.get_running_loop()):
-            if task.get_name() == name:
-                task.cancel()
-
-    return disturb
+    return lambda scene: running_loop().made[number].cancel() and None
 
 
 def cancel_everything(scene: Scene) -> None:
@@ -418,11 +444,11 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 # -- what must hold ----------------------------------------------------------------------------------------------------
 
 
-def truth(scene: Scene) -> None:
+def check_truth(app: Application, ledger: Ledger) -> None:
     """Everything has arrived somewhere, and the snapshot says of each service what its hooks saw."""
-    for told in scene.app.snapshot().walk():
+    for told in app.snapshot().walk():
         assert told.state in AT_REST | {State.RUNNING, State.PAUSED}, told
-        page = scene.ledger.get(told.path)
+        page = ledger.get(told.path)
         if page is None:
             continue
         is_live = int(told.state in READY)
@@ -432,63 +458,58 @@ def truth(scene: Scene) -> None:
         assert page.chores == is_live * (page.chores > 0), (told, page)
         if page.can_pause:
             assert (told.state is State.PAUSED) == (page.is_paused and bool(is_live)), (told, page)
-    _intents(scene)
+    _check_intents(app.snapshot(), ledger, is_held=False)
 
 
-def _intents(scene: Scene) -> None:
+def _check_intents(told: Snapshot, ledger: Ledger, *, is_held: bool) -> None:
     """Nobody is paused who shall not be, nor runs who shall be paused and can, nor lives who shall be down."""
-
-    def visit(told: Any, is_held: bool) -> None:
-        is_held = is_held or told.intent is Intent.PAUSED
-        page = scene.ledger.get(told.path)
-        if told.state is State.PAUSED:
-            assert is_held, told
-        elif told.state is State.RUNNING:
-            assert not (is_held and page is not None and page.can_pause), told
-            assert told.intent is not Intent.DOWN, told
-        for inner in told.services:
-            visit(inner, is_held)
-
-    visit(scene.app.snapshot(), False)
+    is_held = is_held or told.intent is Intent.PAUSED
+    page = ledger.get(told.path)
+    assert is_held or told.state is not State.PAUSED, told
+    if told.state is State.RUNNING:
+        assert not (is_held and page is not None and page.can_pause), told
+        assert told.intent is not Intent.DOWN, told
+    for inner in told.services:
+        _check_intents(inner, ledger, is_held=is_held)
 
 
-async def obeys(scene: Scene) -> None:
+async def check_obedience(scene: Scene) -> None:
     """It stops, starts, pauses, resumes and stops again when told to, and then nothing of it is left."""
     app = scene.app
     with suppress(ExceptionGroup):
         await app.stop()
-    at_rest(app)
-    truth(scene)
-    for one in app.snapshot().walk():
-        if one.path != "/" and one.intent is not Intent.UP:
-            app[one.path]._record.intent = Intent.UP
-    app._record.intent = Intent.UP
+    check_at_rest(app)
+    scene.check()
+    for record in app._record.below():
+        record.intent = Intent.UP
     await app.start()
     await asyncio.sleep(RESTED)
     assert {told.state for told in app.snapshot().walk()} == {State.RUNNING}
-    truth(scene)
+    scene.check()
     await app.pause()
     assert app.state is State.PAUSED
-    truth(scene)
+    scene.check()
     await app.resume()
     assert {told.state for told in app.snapshot().walk()} == {State.RUNNING}
-    truth(scene)
+    scene.check()
     await app.stop()
-    at_rest(app)
-    truth(scene)
+    check_at_rest(app)
+    scene.check()
 
 
-def at_rest(app: Application) -> None:
-    """No task, deadline, operation, timer or note of anything is left."""
+def check_at_rest(app: Application) -> None:
+    """No deadline, operation or note of anything is left."""
     engine = app._root_engine
     assert {told.state for told in app.snapshot().walk()} <= AT_REST
     assert (engine.alive, engine.operations) == (0, [])
     assert not engine.is_open or len(engine.deadlines) == 0
-    assert not engine.restarts
-    assert not engine.leaving
+    assert [*engine.restarts, *engine.errands, *engine.leaving, *engine._watchers] == []
     assert not engine.supervision.waiting  # type: ignore[attr-defined]
-    assert not engine._watchers
     checks = engine.checks
     assert [*checks._calls, *checks._next, *checks._checked, *checks.said] == []
+
+
+def check_no_task_left() -> None:
+    """But those of the test."""
     left = [task for task in asyncio.all_tasks() if not task.get_name().startswith("test")]
     assert not left, left

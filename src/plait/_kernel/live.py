@@ -17,7 +17,7 @@ from typing import Any
 from plait._kernel.changes import Change, arguments_for
 from plait._kernel.engine import Engine
 from plait._kernel.graph import known_needs
-from plait._kernel.operations import wait
+from plait._kernel.operations import wait, wait_out
 from plait._kernel.record import Arguments, Record
 from plait._kernel.states import AT_REST, READY
 
@@ -32,7 +32,7 @@ async def take_live(engine: Engine, changes: Iterable[Change]) -> None:
         told.append(record)
         try:
             await _tell(engine, record, given[record])
-        except Exception:
+        except BaseException:  # also where who reloads is cancelled
             for one in reversed(told):
                 await _take_back(engine, one)
             raise
@@ -51,11 +51,27 @@ def _in_order(root: Record, changed: Iterable[Record]) -> list[Record]:
 
 
 async def _tell(engine: Engine, record: Record, arguments: Arguments) -> None:
+    told = _call(engine, record, arguments)
+    try:
+        await wait(told)
+    except asyncio.CancelledError:
+        await wait_out(told)  # or its old arguments would meet the new ones
+        told.exception()
+        raise
+    told.result()
+
+
+def _call(engine: Engine, record: Record, arguments: Arguments) -> asyncio.Future[None]:
+    """Its on_reload; done when that is."""
     args, kwargs = arguments
     told: asyncio.Future[None] = engine.loop.create_future()
-    hook = record.service.on_reload(*args, **kwargs)
-    engine.life(record).beside(hook, "on_reload", record.policy.start_timeout, partial(_settle, told))
-    await told
+    try:
+        life = engine.life(record)
+        hook = record.service.on_reload(*args, **kwargs)
+        life.beside(hook, "on_reload", record.policy.start_timeout, partial(_settle, told))
+    except Exception as error:  # noqa: BLE001  # as if the hook had raised it
+        told.set_exception(error)
+    return told
 
 
 def _settle(told: asyncio.Future[None], _: Any, error: Exception | None) -> None:
@@ -68,19 +84,18 @@ def _settle(told: asyncio.Future[None], _: Any, error: Exception | None) -> None
 
 
 async def _take_back(engine: Engine, record: Record) -> None:
-    """Its old arguments again, whatever it is doing by now."""
-    while True:
+    """Its old arguments again, whatever it is doing by now, and whoever is cancelled."""
+    while record.state not in AT_REST:
         if record.state in READY:
-            try:
-                await _tell(engine, record, record.arguments)
-            except Exception as error:  # noqa: BLE001  # whatever it raised, it is failed with
-                log.error("%s cannot go back to its old arguments, and fails of it: %s", record.subject, error)
-                if record.state in READY:
-                    engine.life(record).fail(error)
-                continue
-            return
-        if record.state in AT_REST:
-            args, kwargs = record.arguments
-            type(record.service).__init__(record.service, *args, **kwargs)
-            return
-        await wait(engine.next_rest(record))
+            told = _call(engine, record, record.arguments)
+            await wait_out(told)
+            error = told.exception()
+            if error is None:
+                return
+            log.error("%s cannot go back to its old arguments, and fails of it: %s", record.subject, error)
+            if record.state in READY:
+                engine.life(record).fail(error)
+        else:
+            await wait_out(engine.next_rest(record))
+    args, kwargs = record.arguments
+    type(record.service).__init__(record.service, *args, **kwargs)
