@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from plait import Application, Cron, Service, State, Timer
+from plait import Application, Cron, Group, Service, State, Timer
 from plait.errors import PauseFailed, PauseTimeout, StopFailed
 from plait.testing import advance, run, settle
 
@@ -144,6 +144,31 @@ async def test_a_call_that_is_at_work_ends_before_it_is_paused(make: Callable[..
 
 
 @virtual
+async def test_no_call_begins_once_it_pauses() -> None:
+    """Neither at the very moment that it waited for, nor among those that it catches up with."""
+    states: list[State] = []
+
+    async def pause(service: Service, turns: int) -> None:
+        await asyncio.sleep(10)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await service.pause()
+
+    for turns in range(12):
+        service = Timer(10, lambda: states.append(service.state), missed="all")  # noqa: B023
+        pausing = asyncio.create_task(pause(service, turns))
+        await asyncio.sleep(0)  # its ten seconds are over just before those of the timer
+        async with started(service):
+            await pausing
+            await advance(90)
+            await service.resume()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await service.pause()
+    assert set(states) == {State.RUNNING}
+
+
+@virtual
 async def test_catching_up_ends_with_the_call_that_is_at_work_when_it_is_paused() -> None:
     """Those that are still owed come after the resume."""
     calls = Calls(slow=1)
@@ -241,15 +266,17 @@ async def test_a_call_of_an_older_life_that_would_not_end_holds_up_no_pause() ->
                 continue
 
     app = Application("test")
-    service = app.add(Timer(10, stubborn), name="timer", drain_timeout=1, stop_timeout=1)
+    group = app.add(Group(), name="group")
+    service = group.add(Timer(10, stubborn), name="timer", drain_timeout=1, stop_timeout=1)
     await app.start()
     await advance(11)
     with pytest.raises(StopFailed):
         await service.stop()
+    await group.pause()
     await service.start()
-    await service.pause()
     assert service.state is State.PAUSED
-    await service.restart()
+    await group.resume()
+    await service.pause()
     assert service.state is State.PAUSED
     released.set_result(None)
     await app.stop()
@@ -331,13 +358,13 @@ async def test_a_new_expression_is_taken_live() -> None:
     calls = Calls()
     service = Cron("0 0 1 1 *", calls)
     async with started(service):
-        await advance(5)
+        await advance(25)
         await service.on_reload("*/10 * * * * *", calls, missed="all")
         await advance(16)
-        assert calls.times == [10.0, 20.0]
+        assert calls.times == [30.0, 40.0]
         await service.on_reload("0 0 1 1 *", calls)
         await advance(60)
-    assert calls.times == [10.0, 20.0]
+    assert calls.times == [30.0, 40.0]
 
 
 @virtual

@@ -74,8 +74,6 @@ class _Repeating(Service):
 
     async def _timer_sleep(self, delay: float) -> bool:
         """Wait `delay` seconds; whether the moment has come, and not something else: a pause, a stop, other options."""
-        if self.stopping or self._timer_is_held:
-            return False
         if delay <= 0:
             await asyncio.sleep(0)  # even a timer that is always late lets others run
             return not self.stopping and not self._timer_is_held
