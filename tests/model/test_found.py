@@ -54,3 +54,74 @@ async def test_two_who_remove_one_service_remove_it_once() -> None:
         app.subscribe(lambda event: removed.append(event.path) if isinstance(event, events.ServiceRemoved) else None)
         await asyncio.gather(app.remove("worker"), app.remove("worker"))
         assert removed == ["worker"]
+
+
+class Job(Service):
+    """Is done when it is told."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    async def run(self) -> None:
+        await self.told.wait()
+
+
+async def test_what_finished_while_all_was_paused_ends_the_application_when_it_is_resumed() -> None:
+    """An intent keeps an application alive; when it is gone nothing does."""
+    app = Application("model")
+    job = app.add(Job())
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    await app.pause()
+    job.told.set()
+    await asyncio.sleep(0.01)
+    assert not serving.done()
+    await app.resume()
+    async with asyncio.timeout(5):
+        await serving
+
+
+async def test_what_was_paused_when_it_had_finished_ends_the_application_when_it_is_resumed() -> None:
+    """The same of one service, which stays at rest all the time."""
+    app = Application("model")
+    first, second = app.add(Job(), name="first"), app.add(Job(), name="second")
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    first.told.set()
+    await asyncio.sleep(0.01)
+    await first.pause()
+    second.told.set()
+    await asyncio.sleep(0.01)
+    assert not serving.done()
+    await first.resume()
+    async with asyncio.timeout(5):
+        await serving
+
+
+class Slow(Worker):
+    """Is ready when it is told."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    async def on_start(self) -> None:
+        await self.told.wait()
+
+
+async def test_what_was_ready_and_is_gone_again_holds_up_the_start_of_what_needs_it() -> None:
+    """Two needs: the first is stopped while the second still starts."""
+    app = Application("model")
+    first, second = app.add(Worker(), name="first"), app.add(Slow(), name="second")
+    both = app.add(Worker(), name="both", needs=["first", "second"])
+    serving = asyncio.create_task(app.serve())
+    while first.state is not State.RUNNING:
+        await asyncio.sleep(0)
+    await first.stop()
+    second.told.set()
+    await app.wait_ready()
+    assert both.state is State.NEW
+    await first.start()
+    while both.state is not State.RUNNING:
+        await asyncio.sleep(0)
+    await app.stop()
+    await serving

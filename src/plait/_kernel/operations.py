@@ -24,7 +24,7 @@ from typing import Any
 from plait._kernel import collector
 from plait._kernel.budget import shrink
 from plait._kernel.engine import Engine, Operation
-from plait._kernel.graph import is_met, needs_among, needs_of
+from plait._kernel.graph import is_met, missing, needs_among, needs_of
 from plait._kernel.record import Record
 from plait._kernel.states import AT_REST, DOWN, HELD, LIVE, RUNNING, STARTING, STOPPING
 from plait.errors import Escalate
@@ -136,6 +136,8 @@ class Start(Ordered):
         self.undone: list[Record] = []
         """What was stopped again, in the order of its start."""
         self._rollback: Stop | None = None
+        self._has_lost = False
+        """Something has ended meanwhile: what was there when a service began to wait may be gone when it is its turn."""
         self._gate: Record | None = None
         """The group that must open before the target may start."""
 
@@ -166,9 +168,17 @@ class Start(Ordered):
                 return
 
     def _begin(self, record: Record) -> None:
-        if record in self._members and record.state in AT_REST:  # or another operation has begun it
+        if record not in self._members or record.state not in AT_REST:  # or another operation has begun it
+            return
+        need = missing(record) if self._has_lost and record.needs else None
+        if need is None:
             self.begun[record] = None
             self.engine.begin(record)
+        elif need in self._members or need.state is STARTING:
+            self._waits[record] = 1
+            self._blocks.setdefault(need, []).append(record)
+        else:
+            self._skip(record, need)
 
     def on_started(self, record: Record) -> None:
         if record is self._gate and self.target in self._members:
@@ -195,6 +205,7 @@ class Start(Ordered):
                 self.engine.ready(group)
 
     def on_ended(self, record: Record) -> bool:
+        self._has_lost = True
         if self.interrupted or self._rollback is not None:
             return False
         if record not in self.begun and record not in self._members:
