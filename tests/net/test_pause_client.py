@@ -72,7 +72,7 @@ async def test_whoever_asks_while_it_is_held_waits_for_the_resume(serve: Any) ->
         await a_while()
         assert not any(task.done() for task in waiting)
         await client.resume()
-        assert [await task for task in waiting] == [connection] * 3
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 5) == [connection] * 3
         assert await client.connected() is connection
         assert len(remote.writers) == 1
 
@@ -89,7 +89,7 @@ async def test_whoever_asks_while_it_refuses_is_told(own: bool) -> None:
         await asyncio.sleep(0)
         await client.pause(None if own else "refuse")
         with pytest.raises(ServicePaused, match="service 'client' is paused, and gives its connection to nobody"):
-            await client.connected()
+            await asyncio.wait_for(client.connected(), 5)
         with pytest.raises(ServicePaused):
             await waiting
         await client.resume()
