@@ -125,3 +125,16 @@ async def test_what_was_ready_and_is_gone_again_holds_up_the_start_of_what_needs
         await asyncio.sleep(0)
     await app.stop()
     await serving
+
+
+async def test_a_stop_of_the_application_goes_before_a_start_that_waits_for_an_earlier_one() -> None:
+    """The last command counts."""
+    app = Application("model")
+    worker = app.add(Worker())
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    calls = [asyncio.create_task(call) for call in (app.stop(), app.start(), app.stop())]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(outcomes[1], StartInterrupted)
+    assert worker.state is State.STOPPED
+    await serving

@@ -73,10 +73,11 @@ async def _stopped(engine: Engine, record: Record) -> None:
     """Until a stop that is under way is over; another one that is commanded meanwhile comes after this start."""
     if record.intent is DOWN:
         engine.intend(record, UP)
+    stops = engine.stops
     while record.state is STOPPING:
         await wait(engine.next_rest(record))
     _check_stays(engine, record)
-    if record.intent is DOWN:
+    if record.intent is DOWN or (record is engine.root and engine.stops > stops):
         raise StartInterrupted(f"{record.subject} was stopped before it could start")
     _wait_if_needs_are_away(engine, record)
 

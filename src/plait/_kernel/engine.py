@@ -161,6 +161,8 @@ class Engine:
         """The application stops in order to start again, so its end is not the end."""
         self.has_held = False
         """Whether anything may be wanted paused."""
+        self.stops = 0
+        """How often the application was told to stop, for a start that waits for that."""
         self.restarts: dict[Record, asyncio.Task[None]] = {}
         """Restarts under way, for those who ask for the same."""
         self.errands: set[asyncio.Task[Any]] = set()

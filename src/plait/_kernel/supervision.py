@@ -434,6 +434,7 @@ def stop_application(engine: Engine, *, delay: float | None = None, restart: boo
     """
     root = engine.root
     engine.is_restarting = restart
+    engine.stops += not restart
     for operation in engine.operations:
         if isinstance(operation, Stop) and operation.target is root:
             return operation
