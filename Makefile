@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test lint unit bench clean
+.PHONY: help run test lint unit mutants bench clean
 
 help:            ## show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ lint: $(VENV)/ready
 
 unit: $(VENV)/ready
 	$(BIN)/python -m pytest
+
+mutants: $(VENV)/ready ## change the kernel a little, many times over, and see which test notices
+	$(BIN)/python tests/mutants.py
 
 bench: $(VENV)/ready ## measure Plait beside its peers; prints one table
 	$(BIN)/python -m bench

@@ -103,7 +103,7 @@ async def test_a_parkable_service_that_fails_after_it_was_ready_is_restarted_whi
     app = Application("shop")
     extra = app.add(Life(), name="extra", on_exhausted="park")
     app.add(Life(starts=5.0), name="slow")
-    app.add(Life(starts=5.0), name="slower")
+    app.add(Life(starts=8.0), name="slower")
     starting = asyncio.create_task(app.start())
     await advance(1)
     extra.fail()
@@ -112,6 +112,8 @@ async def test_a_parkable_service_that_fails_after_it_was_ready_is_restarted_whi
     assert app.state is State.STARTING
     await advance(1)
     assert extra.state is State.RUNNING
+    assert app.state is State.STARTING
+    await advance(5)
     assert app.state is State.STARTING
     await starting
     assert set(states(app).values()) == {"running"}
