@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from plait import Application, Service, State, events
+from plait import Application, Group, Service, State, events
 from plait.errors import StartInterrupted
 
 
@@ -54,6 +54,20 @@ async def test_two_who_remove_one_service_remove_it_once() -> None:
         app.subscribe(lambda event: removed.append(event.path) if isinstance(event, events.ServiceRemoved) else None)
         await asyncio.gather(app.remove("worker"), app.remove("worker"))
         assert removed == ["worker"]
+
+
+async def test_what_is_removed_with_its_group_is_not_removed_again_with_what_it_needs() -> None:
+    """Two removals that overlap; each service is said to be gone once."""
+    async with Application("model") as app:
+        app.add(Worker(), name="other")
+        need, group = app.add(Worker(), name="need"), app.add(Group(), name="group")
+        group.add(Worker(), needs=["/need"])
+        await need.start()
+        await group.start()
+        removed: list[str] = []
+        app.subscribe(lambda event: removed.append(event.path) if isinstance(event, events.ServiceRemoved) else None)
+        await asyncio.gather(app.remove("group"), app.remove("need", dependents=True))
+        assert sorted(removed) == ["group", "group/worker", "need"]
 
 
 class Job(Service):

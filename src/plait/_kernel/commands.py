@@ -403,7 +403,7 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
     leaving = [*needing, record]
     engine = engine_of(group)
     if engine is None or engine.root.state in AT_REST:
-        _forget_all(leaving, removed)
+        _forget_all(group.top, leaving, removed)
         return
     engine.leaving.update(leaving)
     for other in leaving:
@@ -413,7 +413,7 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
     gone: asyncio.Future[None] = engine.loop.create_future()
 
     def forget() -> None:
-        _forget_all(leaving, removed)
+        _forget_all(group.top, leaving, removed)
         engine.leaving.difference_update(leaving)
         gone.set_result(None)
         engine.supervision.look()
@@ -424,9 +424,9 @@ async def remove(group: Record, name: str, *, dependents: bool, removed: Callabl
         raise StopFailed(f"{record.subject} stopped and was removed, but not cleanly", operation.errors)
 
 
-def _forget_all(leaving: list[Record], removed: Callable[[Record], None]) -> None:
+def _forget_all(top: Record, leaving: list[Record], removed: Callable[[Record], None]) -> None:
     for record in leaving:
-        if record.parent is not None:  # or another remove has forgotten it
+        if record.top is top:  # or another remove has forgotten it, or a group that it was in
             removed(record)
             _forget(record)
 
