@@ -489,6 +489,28 @@ async def test_a_need_that_is_not_ready_yet_is_waited_for_as_long_as_its_start_t
 
 
 @virtual
+async def test_a_restart_that_fails_while_its_need_is_away_is_not_counted() -> None:
+    """It was there when the start began, and had gone when it failed."""
+    app = Application("shop")
+    db = app.add(Life(), name="db")
+    web = app.add(Life(), name="web", needs=["db"])
+    told = Told(app)
+    async with serving(app):
+        web.starts, web.refuses = 5.0, Boom("no connection")
+        db.starts = 20.0
+        web.fail()
+        await advance(2)
+        assert web.state is State.STARTING
+        db.fail()
+        await advance(8)
+        assert states(app) == {"db": "starting", "web": "backoff"}
+        assert [event.failures for event in told.of(events.RestartScheduled, "web")] == [1, 1]
+        web.starts, web.refuses = 0.0, None
+        await advance(20)
+        assert states(app) == {"db": "running", "web": "running"}
+
+
+@virtual
 async def test_one_that_was_counted_waits_for_its_need_as_well() -> None:
     """It failed first, its need a moment later; its own delay is over long before."""
     app = Application("shop")

@@ -304,6 +304,30 @@ async def test_one_paused_comes_back_paused_when_it_is_taken_along() -> None:
         assert (still.state, still._record.incarnation) == (State.PAUSED, 2)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("command", ["stop", "restart", "pause"])
+@virtual
+async def test_what_an_operator_does_to_one_service_takes_nobody_along(strategy: str, command: str) -> None:
+    """A strategy is about failures; what needs it keeps running, degraded while it is away."""
+    shop = Shop(strategy)
+    async with serving(shop.app):
+        api = shop["api"]
+        if command == "pause":
+            still = shop.group.add(Still(), name="still", needs=["db"])
+            user = shop.group.add(Life(), name="user", needs=["still"])
+            await still.start()
+            await user.start()
+            await still.pause()
+            assert str(user.health) == "degraded: g/still is paused"
+        else:
+            await getattr(api, command)()
+            health = str(shop["web"].health)
+            assert health == ("degraded: g/api is stopped" if command == "stop" else "ready")
+        await advance(10)
+        assert {shop.lived[name] for name in ("db", "web", "alone", "outside", "top")} == {1}
+        assert {shop.states[name] for name in ("db", "web", "alone", "outside", "top")} == {"running"}
+
+
 # -- several at once ---------------------------------------------------------------------------------------------------
 
 

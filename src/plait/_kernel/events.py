@@ -92,7 +92,7 @@ class NotStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotPaused:
-    """A service goes on running while its group is paused; `reason` says why it cannot pause."""
+    """A service goes on running though it, or its group, shall be paused; `reason` says why it cannot pause."""
 
     time: float
     path: str
