@@ -20,7 +20,7 @@ from typing import Any
 from plait._kernel.graph import known_needs
 from plait._kernel.hooks import Hooks
 from plait._kernel.policy import FIELDS
-from plait._kernel.record import Arguments, Record
+from plait._kernel.record import Arguments, Record, class_of
 from plait._kernel.states import PAUSED, RUNNING
 
 
@@ -57,7 +57,7 @@ def _parent_stays(record: Record, after: Mapping[str, Record]) -> bool:
 def _change(old: Record | None, new: Record) -> Change | None:
     if old is None:
         return Change(None, new, f"{new.subject} is new", _ADDED)
-    kinds = type(old.service), type(new.service)
+    kinds = class_of(old), class_of(new)
     if kinds[0] is not kinds[1]:
         return Change(old, new, f"{new.subject} is another class, {kinds[1].__qualname__}", "only arguments are live")
     place = [*_place(old, new)]

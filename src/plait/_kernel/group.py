@@ -17,13 +17,13 @@ from plait._kernel.events import ServiceAdded, ServiceRemoved
 from plait._kernel.graph import find
 from plait._kernel.record import Arguments, Record
 from plait._kernel.reserved import guard
-from plait._kernel.service import Service
+from plait._kernel.service import Represented, Service, makes_service, service_of
 from plait._kernel.snapshot import Snapshot, kind_of, take
 from plait.errors import InvalidTree
 
-S = TypeVar("S", bound=Service)
+S = TypeVar("S", bound=Service | Represented)
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
-Needs = Iterable[Service | str]
+Needs = Iterable[Service | Represented | str]
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:+-]*")
@@ -57,15 +57,16 @@ class Group(Service):
         return record
 
     def add(self, service: S, name: str | None = None, needs: Needs = (), **policy: Any) -> S:
-        """Register `service` under `name`, and return it.
+        """Register `service`, or the service that stands for it, under `name`, and return it.
 
         `needs`: services, siblings' names, or paths from the root that begin with "/"; it starts after them and
         stops before them. `policy`: fields of Policy that override those of the service's class. TypeError,
         ValueError or InvalidTree say what is wrong; nothing was changed then.
         """
-        record = self._check_add(service, name)
-        name = name if name is not None else service.name
-        needs_checked = _check_needs(service, needs)
+        member = _service(service)
+        record = self._check_add(member, name)
+        name = name if name is not None else member.name
+        needs_checked = _check_needs(member, needs)
         in_force = record.policy.override(policy)
         record.name, record.needs, record.policy = name, needs_checked, in_force
         record.parent = self._record
@@ -73,18 +74,14 @@ class Group(Service):
         self._emit_added(record)
         return service
 
-    def _check_add(self, service: Any, name: Any) -> Record:
-        if isinstance(service, type) and issubclass(service, Service):
-            raise TypeError(f"add() takes a service, not the class {service.__name__}; call it first")
-        if not isinstance(service, Service):
-            raise TypeError(f"add() takes a Service, not {service!r}")
+    def _check_add(self, service: Service, name: Any) -> Record:
         record = service._record
         if record.parent is not None:
             raise InvalidTree(f"{record.subject} is in {record.parent.subject} already; make a second one to add")
         if engine_of(record) is not None:
             raise InvalidTree(f"{record.subject} is an application, the root of its own tree; add a Group instead")
         if record is self._record.top:
-            raise InvalidTree(f"{type(service).__name__} would hold itself")
+            raise InvalidTree(f"{type(record.service).__name__} would hold itself")
         name = check_name(service.name if name is None else name)
         if name in self._children:
             raise InvalidTree(f"{self._record.subject} has a service {name!r} already; pass add(..., name=...)")
@@ -151,15 +148,26 @@ def check_name(name: Any) -> str:
     return name
 
 
+def _service(thing: Any) -> Service:
+    """The service that is to be added."""
+    if makes_service(thing):
+        raise TypeError(f"add() takes a service, not the class {thing.__name__}; call it first")
+    service = service_of(thing)
+    if service is None:
+        raise TypeError(f"add() takes a Service, not {thing!r}")
+    return service
+
+
 def _check_needs(service: Service, needs: Any) -> tuple[Record | str, ...]:
-    if isinstance(needs, (str, Service)):
+    if isinstance(needs, str) or service_of(needs) is not None:
         raise TypeError(f"needs takes a list; write needs=[{needs!r}]")
     checked: list[Record | str] = []
     for need in needs:
-        if need is service:
-            raise InvalidTree(f"{type(service).__name__} needs itself; drop that")
-        if isinstance(need, Service):
-            checked.append(need._record)
+        needed = service_of(need)
+        if needed is service:
+            raise InvalidTree(f"{type(need).__name__} needs itself; drop that")
+        if needed is not None:
+            checked.append(needed._record)
         elif isinstance(need, str) and need:
             checked.append(need)
         else:

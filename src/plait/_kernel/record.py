@@ -98,6 +98,12 @@ class Life:
         raise NotImplementedError
 
 
+def class_of(record: Record) -> type:
+    """The class of a service, or of what it stands for."""
+    stands_for = getattr(record.service, "_stands_for", None)
+    return type(record.service if stands_for is None else stands_for)
+
+
 class Record:
     """One service: its place in the tree, its state, and its present life if it has one."""
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, ClassVar, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from plait._kernel import commands
 from plait._kernel.assessment import health_of
@@ -63,6 +63,9 @@ class Service(Hooks):
 
     pause_modes: tuple[str, ...] = ()
     """The ways in which `pause(mode=...)` may pause it; its `on_pause` asks `self._pause_mode`."""
+
+    _stands_for: Any = None
+    """What it was made to stand for in the tree, an object of another programming model; None for itself."""
 
     live_parameters: ClassVar[tuple[str, ...] | None] = None
     """Which of its constructor's parameters `on_reload` can take while it runs; None for all of them."""
@@ -299,6 +302,34 @@ class Service(Hooks):
                 "add it to one first"
             )
         return engine
+
+
+class Represented(Protocol):
+    """An object that a service stands for in the tree."""
+
+    def __plait_service__(self) -> Service:
+        """The service, the same one each time."""
+        raise NotImplementedError
+
+
+def service_of(thing: object, *, as_root: bool = False) -> Service | None:
+    """The thing if it is a service, or the service that stands for it, the same one each time; None for anything else.
+
+    An object has one by its class's `__plait_service__`, and as the root of a tree by its `__plait_application__`.
+    """
+    if isinstance(thing, Service):
+        return thing
+    for name in ("__plait_application__", "__plait_service__") if as_root else ("__plait_service__",):
+        make = getattr(type(thing), name, None)
+        if make is not None:
+            made: Service = make(thing)
+            return made
+    return None
+
+
+def makes_service(thing: object) -> bool:
+    """Whether calling this makes a service: it is a class of them, or of objects that have one to stand for them."""
+    return isinstance(thing, type) and (issubclass(thing, Service) or hasattr(thing, "__plait_service__"))
 
 
 Service._shape = Shape(Service, group=False)

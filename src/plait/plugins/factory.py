@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from plait._kernel.application import Application
-from plait._kernel.service import Service
+from plait._kernel.service import Service, makes_service, service_of
 from plait.errors import InvalidTree, TargetFailed, UsageError
 from plait.options.meta import plain
 from plait.options.schema import first_line, is_options_class
@@ -26,12 +26,13 @@ from plait.plugins.lookup import told
 
 def _is_ours(thing: object) -> bool:
     """Whether its docstring tells of Plait's kernel rather than of the user's application."""
-    return getattr(thing, "__module__", getattr(thing, "__name__", "")).startswith("plait._kernel")
+    return getattr(thing, "__module__", getattr(thing, "__name__", "")).startswith(("plait._kernel", "plait.classic"))
 
 
 LOADERS = {
     "asgi": "plait.net.asgi:factory_of",  # takes the ASGI application
     "tac": "plait.classic.tac:factory_of",  # takes the Path of the file
+    "loop": "plait.classic.tac:application_of",  # takes the module that asked to run a loop, and its Loading
 }
 """What layers above this one make of things this one cannot know; each gives what an attribute may be."""
 
@@ -48,7 +49,7 @@ def load_by(loader: str, thing: object, subject: str) -> object:
     return load(thing)
 
 
-_KINDS = {"asgi": "ASGI applications", "tac": ".tac files"}
+_KINDS = {"asgi": "ASGI applications", "tac": ".tac files", "loop": "programs with a loop of their own"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,9 @@ class Factory:
         UsageError and InvalidTree leave as they are; anything else it raises becomes TargetFailed.
         """
         if self.call is None:
-            assert isinstance(self.thing, Service)
-            return self.thing
+            return checked(self.thing, self.subject, as_root=True)
         arguments = {self.parameter: options} if self.parameter is not None else {}
-        return checked(call(self.call, arguments, self.subject), self.subject)
+        return checked(call(self.call, arguments, self.subject), self.subject, as_root=True)
 
 
 def call(function: Callable[..., object], arguments: Mapping[str, object], subject: str) -> object:
@@ -93,10 +93,11 @@ def call(function: Callable[..., object], arguments: Mapping[str, object], subje
         raise TargetFailed(f"{subject} raised {told(error)}") from error
 
 
-def checked(result: object, subject: str) -> Service:
-    """The result, if it is a service; TargetFailed if a factory returned anything else."""
-    if isinstance(result, Service):
-        return result
+def checked(result: object, subject: str, *, as_root: bool = False) -> Service:
+    """The result, if it is a service, or what stands for it; TargetFailed if a factory returned anything else."""
+    service = service_of(result, as_root=as_root)
+    if service is not None:
+        return service
     if inspect.iscoroutine(result):
         result.close()
     what = "nothing" if result is None else f"{type(result).__name__}"
@@ -105,7 +106,7 @@ def checked(result: object, subject: str) -> Service:
 
 def factory_of(thing: object, subject: str) -> Factory:
     """The thing as a factory. Raises UsageError, with the cure, for what gives no service."""
-    if isinstance(thing, Service):
+    if makes_service(type(thing)):
         return Factory(subject, thing, None)
     if not callable(thing):
         raise UsageError(f"{subject} is {_a(type(thing).__name__)}, not a service and not a factory of one")

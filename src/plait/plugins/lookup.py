@@ -2,22 +2,58 @@
 
 Rules: what is not there is TargetNotFound, and names what is nearest; what is there and fails while it is
 imported is TargetFailed, with the cause chained and the place in the user's own code. A module inside the
-imported one that is missing is a failure of that one, not a target that was not found.
+imported one that is missing is a failure of that one, not a target that was not found. A UsageError of the imported
+code is told as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from plait.errors import TargetFailed, TargetNotFound
+from plait.errors import TargetFailed, TargetNotFound, UsageError
 from plait.options.convert import nearest
+from plait.options.sources import Inputs
 
 DEFAULT_ATTRIBUTES = ("make_app", "app", "application")
+
+
+@dataclass(slots=True)
+class Loading:
+    """What the code of a target says while it is imported, for whoever makes an application of it.
+
+    `inputs` are where its options come from, `options_class` the class that the code has read them by itself with.
+    `asked_to_run` is where it asked to run a loop of its own, as "line 7 of echo.py"; `applications` what it would
+    have served there.
+    """
+
+    inputs: Inputs
+    options_class: Any = None
+    asked_to_run: str = ""
+    applications: list[Any] = field(default_factory=list)
+
+
+loading: Loading | None = None
+"""The target that is being imported now."""
+
+
+@contextlib.contextmanager
+def loading_with(inputs: Inputs) -> Iterator[Loading]:
+    """Within it, what is imported is a target's code."""
+    global loading
+    before, loading = loading, Loading(inputs)
+    try:
+        yield loading
+    finally:
+        loading = before
 
 
 def make_importable(folder: Path) -> None:
@@ -46,6 +82,8 @@ def load_module(name: str) -> ModuleType:
         if name == missing or name.startswith(missing + "."):
             raise TargetNotFound(f"there is no module {missing!r}; is it installed, or is this its folder?") from None
         raise import_failed(name, error) from error
+    except UsageError:
+        raise
     except (Exception, SystemExit) as error:
         raise import_failed(name, error) from error
 
@@ -119,7 +157,7 @@ def _execute(name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, Exception | SystemExit):
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, UsageError):
             raise import_failed(str(path), error) from error
         raise
     return module

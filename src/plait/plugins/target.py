@@ -8,16 +8,19 @@
 
 Rules: the working directory becomes importable. Loading imports the target's code and calls none of its
 factories. `resolve` reads the sources of options, `build` makes the tree; both may be called again, for a reload,
-unless the target is an instance.
+unless the target is an instance. A .tac is a program that makes the tree, so reading its options runs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from plait._kernel.application import Application
+from plait._kernel.service import Service
 from plait.errors import LifecycleError, TargetNotFound, UsageError
 from plait.options.gathering import gather
 from plait.options.resolving import Resolved, finish, wants_help
@@ -26,7 +29,7 @@ from plait.options.sources import Inputs
 from plait.plugins.compose import Composition, compose, keys_help
 from plait.plugins.entries import find_plugin, load_plugin, nearest_plugin
 from plait.plugins.factory import Factory, as_application, factory_of, load_by
-from plait.plugins.lookup import attribute_of, load_file, load_module, make_importable
+from plait.plugins.lookup import Loading, attribute_of, load_file, load_module, loading_with, make_importable
 from plait.plugins.tree import build
 
 
@@ -127,42 +130,98 @@ class FileTarget(Target):
         raise UsageError(f"{self.text} is the file that gives the values; edit it, or copy it")
 
 
-def load(text: str, cwd: Path | None = None) -> Target:
+class ProgramTarget(Target):
+    """A program that makes the application whenever its options are read: a .tac, by the loader for it."""
+
+    def __init__(self, text: str, path: Path, inputs: Inputs) -> None:
+        super().__init__(text, path.stem)
+        self.path = path
+        self._inputs = inputs
+        self._first: Resolved | None = self._run(inputs)
+
+    description = ""
+    rebuildable = True
+    options_class: Any = None
+    """The class of the options that the program has read."""
+
+    def resolve(self, inputs: Inputs) -> Resolved:
+        first, self._first = self._first, None
+        is_of_these = first is not None and inputs is self._inputs
+        self._inputs = inputs
+        return first if first is not None and is_of_these else self._run(inputs)
+
+    def _run(self, inputs: Inputs) -> Resolved:
+        with loading_with(inputs) as loading:
+            factory = factory_of(load_by("tac", self.path, self.text), repr(self.text))
+            service = factory.make(None)
+        self.options_class = loading.options_class
+        return replace(finish(gather(self.options_class, inputs)), options=_Made(service))
+
+    def build(self, options: object) -> Application:
+        assert isinstance(options, _Made)
+        if options.is_used:
+            options = self._run(self._inputs).options
+        assert isinstance(options, _Made)
+        options.is_used = True
+        return as_application(options.service)
+
+
+@dataclass(slots=True, eq=False)
+class _Made:
+    """What a run of a program made. It equals no other, so that a reload compares the trees."""
+
+    service: Service
+    is_used: bool = False
+
+
+def load(text: str, cwd: Path | None = None, inputs: Inputs | None = None) -> Target:
     """The target that this text names; its module is imported.
 
-    `cwd` is the working directory if left out; it becomes importable. Raises TargetNotFound, TargetFailed, or
+    `cwd` is the working directory if left out; it becomes importable. `inputs` are for code that reads its options
+    while it is imported. Raises TargetNotFound, TargetFailed, or
     UsageError for something that is no service and gives none.
     """
-    folder = cwd or Path.cwd()
+    folder, inputs = cwd or Path.cwd(), inputs or Inputs()
     make_importable(folder)
     path, colon, attribute = text.rpartition(":") if text.rpartition(":")[0] else (text, "", "")
     suffix = Path(path).suffix
     if suffix in (".toml", ".tac") and not colon:
-        return _load_special(text, folder / path, suffix)
-    if suffix == ".py":
-        module = load_file(folder / path)
-        return Target(text, Path(path).stem, factory_of(attribute_of(module, attribute, path), repr(text)))
-    return _load_name(text)
+        return _load_special(text, folder / path, suffix, inputs)
+    with loading_with(inputs) as loading:
+        if suffix == ".py":
+            factory = _factory_in(load_file(folder / path), attribute, path, text, loading)
+            return Target(text, Path(path).stem, factory)
+        return _load_name(text, loading)
 
 
-def _load_special(text: str, path: Path, suffix: str) -> Target:
+def _factory_in(module: ModuleType, attribute: str, name: str, text: str, loading: Loading) -> Factory:
+    """What the module's attribute is; of a module that asked to run a loop, what it would have served there."""
+    if loading.asked_to_run and not attribute:
+        thing = load_by("loop", (module, loading), text)
+    else:
+        thing = attribute_of(module, attribute, name)
+    factory = factory_of(thing, repr(text))
+    return factory if factory.options_class else replace(factory, options_class=loading.options_class)
+
+
+def _load_special(text: str, path: Path, suffix: str, inputs: Inputs) -> Target:
     if not path.is_file():
         raise TargetNotFound(f"there is no file {text!r}")
     make_importable(path.absolute().parent)
     if suffix == ".toml":
         return FileTarget(text, path)
-    return Target(text, path.stem, factory_of(load_by("tac", path, text), repr(text)))
+    return ProgramTarget(text, path, inputs)
 
 
-def _load_name(text: str) -> Target:
+def _load_name(text: str, loading: Loading) -> Target:
     """A plugin's name, or a module with or without an attribute."""
     name, colon, attribute = text.partition(":")
     if not colon and (entry := find_plugin(name)) is not None:
         return Target(text, name, factory_of(load_plugin(entry), f"plugin {name!r}"))
     try:
-        thing = attribute_of(load_module(name), attribute, name)
+        factory = _factory_in(load_module(name), attribute, name, text, loading)
     except TargetNotFound as error:
         if colon or "." in name:
             raise
         raise TargetNotFound(f"there is no plugin {text!r}, and {error}; {nearest_plugin(name)}") from None
-    return Target(text, name.rpartition(".")[2], factory_of(thing, repr(text)))
+    return Target(text, name.rpartition(".")[2], factory)

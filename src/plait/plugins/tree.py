@@ -141,8 +141,8 @@ class _Building:
             self.problems.append(Problem(place, one.key, one.value, one.expected))
         return {use.factory.parameter: options}
 
-    def _other(self, entry: Entry, use: Use, parameter: str, name: str, above: tuple[Entry, ...]) -> Service | None:
-        """The service that a parameter names."""
+    def _other(self, entry: Entry, use: Use, parameter: str, name: str, above: tuple[Entry, ...]) -> object:
+        """The service that a parameter names, or what it stands for."""
         other = find(self.composition, path_of(entry, name))
         if other is None:
             self.problem(
@@ -151,10 +151,11 @@ class _Building:
             return None
         made = self.make(other, above)
         wanted = use.services[parameter]
-        if made is None or isinstance(made, wanted):
-            return made
+        given = made if made is None or made._stands_for is None else made._stands_for
+        if given is None or isinstance(given, wanted):
+            return given
         self.problem(
-            entry, f"options.{parameter}", f"takes a {wanted.__name__}; service {name!r} is a {type(made).__name__}"
+            entry, f"options.{parameter}", f"takes a {wanted.__name__}; service {name!r} is a {type(given).__name__}"
         )
         return None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_origin
 
-from plait._kernel.service import Service
+from plait._kernel.service import makes_service
 from plait.errors import TargetNotFound, UsageError
 from plait.options import meta as shapes
 from plait.options.meta import plain
@@ -36,7 +36,7 @@ class Use:
     schema: Schema
     factory: Factory | None = None
     parts: tuple[Part, ...] = ()
-    services: dict[str, type[Service]] = field(default_factory=dict)
+    services: dict[str, type] = field(default_factory=dict)
     callables: frozenset[str] = frozenset()
 
 
@@ -55,9 +55,9 @@ def find_use(text: str) -> Use:
 
 
 def _use_of(thing: object, text: str) -> Use:
-    if isinstance(thing, Service):
+    if makes_service(type(thing)):
         raise UsageError(f"{text!r} is a service that was made already; name its class, or a factory")
-    if isinstance(thing, type) and issubclass(thing, Service) and not _takes_options_alone(thing):
+    if makes_service(thing) and not _takes_options_alone(thing):
         return _constructor(thing, text)
     factory = factory_of(thing, repr(text))
     if factory.call is None:
@@ -67,7 +67,7 @@ def _use_of(thing: object, text: str) -> Use:
     return Use(repr(text), factory.call, schema, factory)
 
 
-def _takes_options_alone(service: type[Service]) -> bool:
+def _takes_options_alone(service: Any) -> bool:
     """Whether the class is a factory by its constructor: it has one parameter, of an Options class."""
     try:
         factory = factory_of(service, "")
@@ -77,12 +77,12 @@ def _takes_options_alone(service: type[Service]) -> bool:
     return factory.parameter is not None and set(parameters) <= {factory.parameter, *required(parameters)}
 
 
-def _constructor(service: type[Service], text: str) -> Use:
+def _constructor(service: Any, text: str) -> Use:
     parameters, hints = signature_of(service, repr(text))
     parts, services, callables = [], {}, set()
     for part in parts_of_parameters(parameters, hints):
         base = plain(part.annotation).base
-        if isinstance(base, type) and issubclass(base, Service):
+        if makes_service(base):
             services[part.name] = base
             part = _named(part)
         elif takes_callable(part.annotation):
