@@ -16,7 +16,7 @@ import pytest
 from plait import Application, Group, Service, State, events
 from plait._kernel.states import AT_REST
 from plait.errors import IllegalTransition, PlaitError
-from virtual import VirtualLoop
+from plait.testing import VirtualLoop
 
 SEEDS = 2_000
 CHUNK = 250

@@ -185,7 +185,7 @@ class Stubborn(Service):
                 self.cancelled += 1
 
 
-async def test_what_ignores_its_cancellation_is_cancelled_again_then_left_behind(diary: Diary, lax: None) -> None:
+async def test_what_ignores_its_cancellation_is_cancelled_again_then_left_behind(diary: Diary) -> None:
     """The application ends within its deadline all the same, and says who it was and where it hangs."""
     app = Application("shop")
     stubborn = app.add(Stubborn(), name="stubborn", stop_timeout=0.1, needs=["db"])
@@ -205,7 +205,7 @@ async def test_what_ignores_its_cancellation_is_cancelled_again_then_left_behind
     await asyncio.sleep(0)
 
 
-async def test_a_spawned_task_that_ignores_its_cancellation_is_named(lax: None) -> None:
+async def test_a_spawned_task_that_ignores_its_cancellation_is_named() -> None:
     """And on_stop is called all the same."""
     stopped = asyncio.Event()
 
@@ -339,7 +339,7 @@ async def test_shutdown_delay_keeps_services_running_while_the_application_is_st
         assert asyncio.get_running_loop().time() - began >= 0.049
 
 
-async def test_deadlines_of_a_chain_are_cut_to_fit_and_each_service_has_its_share(lax: None) -> None:
+async def test_deadlines_of_a_chain_are_cut_to_fit_and_each_service_has_its_share() -> None:
     """Three that hang, one after the other, 10 s each: all are ended within the application's half second."""
 
     class Hangs(Service):
