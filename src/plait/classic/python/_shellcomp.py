@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from plait.classic.python import usage
+from plait.classic.python import _completers
 
 
-def shellComplete(config: usage.Options, cmdName: str, words: Sequence[str], shellCompFile: TextIO) -> None:
+def shellComplete(config: Any, cmdName: str, words: Sequence[str], shellCompFile: TextIO) -> None:
     """Write the zsh code that completes the next word after `words`."""
     lines = [*_arguments(_typed(config, words))]
     shellCompFile.write(
@@ -20,7 +20,7 @@ def shellComplete(config: usage.Options, cmdName: str, words: Sequence[str], she
     )
 
 
-def _typed(config: usage.Options, words: Sequence[str]) -> usage.Options:
+def _typed(config: Any, words: Sequence[str]) -> Any:
     """The options of the sub-command that is among the words, or of the program."""
     commands = {name: make for first, second, make, _ in _commands(config) for name in (first, second) if name}
     for position, word in enumerate(words):
@@ -31,22 +31,22 @@ def _typed(config: usage.Options, words: Sequence[str]) -> usage.Options:
     return config
 
 
-def _commands(config: usage.Options) -> Sequence[Any]:
+def _commands(config: Any) -> Sequence[Any]:
     return getattr(config, "subCommands", None) or ()
 
 
-def _arguments(config: usage.Options) -> Iterator[str]:
-    data = config.completionData or usage.Completions()
+def _arguments(config: Any) -> Iterator[str]:
+    data = config.completionData or _completers.Completions()
     for name, doc in config.docs.items():
         yield from _option(config, data, name, data.descriptions.get(name, " ".join(doc.split())))
     if _commands(config):
         words = " ".join(f"{_quoted(name, ':')}\\:{_quoted(doc or name, ':')}" for name, _, _, doc in _commands(config))
         yield f"'*::command:(({words}))'"
     for action in data.extraActions:
-        yield _single(action._shellCode("", usage._ZSH))
+        yield _single(action._shellCode("", _completers._ZSH))
 
 
-def _option(config: usage.Options, data: usage.Completions, name: str, description: str) -> Iterator[str]:
+def _option(config: Any, data: _completers.Completions, name: str, description: str) -> Iterator[str]:
     spellings = [one for one, main in config.synonyms.items() if main == name]
     is_valued = name + "=" in config.longOpt
     many = name in data.multiUse
@@ -57,16 +57,16 @@ def _option(config: usage.Options, data: usage.Completions, name: str, descripti
         yield _single(f"{'*' if many else excluded}{dashed}[{_quoted(description, '[]')}]{value}")
 
 
-def _excluded(config: usage.Options, data: usage.Completions, name: str, spellings: list[str]) -> str:
+def _excluded(config: Any, data: _completers.Completions, name: str, spellings: list[str]) -> str:
     names = {other for group in data.mutuallyExclusive if name in group for other in group} - {name}
     others = [one for one, main in config.synonyms.items() if main in names]
     both = [*spellings, *others]
     return f"({' '.join(('--' if len(one) > 1 else '-') + one for one in both)})" if len(both) > 1 else ""
 
 
-def _value(data: usage.Completions, name: str) -> str:
-    action = data.optActions.get(name, usage.Completer())
-    code: str = (action() if isinstance(action, type) else action)._shellCode(name, usage._ZSH)
+def _value(data: _completers.Completions, name: str) -> str:
+    action = data.optActions.get(name, _completers.Completer())
+    code: str = (action() if isinstance(action, type) else action)._shellCode(name, _completers._ZSH)
     return code.removeprefix("*")
 
 

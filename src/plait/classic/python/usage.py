@@ -24,6 +24,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import path
 from typing import Any, ClassVar, NoReturn, TextIO
 
+from plait.classic.python._completers import (
+    _ZSH,
+    CompleteDirs,
+    CompleteFiles,
+    CompleteGroups,
+    CompleteHostnames,
+    CompleteList,
+    CompleteMultiList,
+    CompleteNetInterfaces,
+    Completer,
+    CompleteUserAtHost,
+    CompleteUsernames,
+    Completions,
+)
+from plait.classic.python._shellcomp import shellComplete
+
 __all__ = [
     "CoerceParameter",
     "CompleteDirs",
@@ -215,25 +231,23 @@ class Options(dict[Any, Any]):
     def opt_help(self) -> NoReturn:
         """Display this help and exit."""
         print(self)  # noqa: T201
-        sys.exit(0)
+        raise SystemExit(0)
 
     def opt_version(self) -> NoReturn:
         """Display the version of Plait and exit."""
         from plait import __version__
 
         print("Plait version:", __version__)  # noqa: T201
-        sys.exit(0)
+        raise SystemExit(0)
 
     def _complete(self, shell: str, words: list[str]) -> NoReturn:
         """Tell a shell what may follow, as its completion function asks."""
-        from plait.classic.python._shellcomp import shellComplete
-
         name, _, position = shell.partition(":")
         if name != _ZSH:
             raise UsageError(f"Unknown shell: {name}")
         assert self._shellCompFile is not None
         shellComplete(self, path.basename(sys.argv[0]), [*words[: max(int(position or 2) - 2, 0)]], self._shellCompFile)
-        sys.exit(0)
+        raise SystemExit(0)
 
     # -- help ---------------------------------------------------------------------------------------------------------
 
@@ -369,135 +383,3 @@ def _columns(head: str, doc: str, indent: int, width: int) -> Iterator[str]:
     yield f"{head:<{indent}}{lines[0]}".rstrip() + "\n"
     for line in lines[1:]:
         yield " " * indent + line + "\n"
-
-
-# -- completion by a shell --------------------------------------------------------------------------------------------
-
-_ZSH = "zsh"
-
-
-class Completer:
-    """How a shell completes the value of an option: by nothing. `repeat`: the option may be given several times."""
-
-    _descr: str | None = None
-
-    def __init__(self, descr: str | None = None, repeat: bool = False) -> None:
-        if descr is not None:
-            self._descr = descr
-        self._repeat = repeat
-
-    @property
-    def _repeatFlag(self) -> str:
-        return "*" if self._repeat else ""
-
-    def _description(self, optName: str) -> str:
-        return self._descr if self._descr is not None else optName
-
-    def _action(self, optName: str) -> str:
-        """What zsh's _arguments is to do."""
-        return ""
-
-    def _shellCode(self, optName: str, shellType: str) -> str:
-        if shellType != _ZSH:
-            raise NotImplementedError(f"Unknown shellType {shellType!r}")
-        return f"{self._repeatFlag}:{self._description(optName)}:{self._action(optName)}"
-
-
-class CompleteFiles(Completer):
-    """By files that match a pattern."""
-
-    def __init__(self, globPattern: str = "*", **kw: Any) -> None:
-        super().__init__(**kw)
-        self._globPattern = globPattern
-
-    def _description(self, optName: str) -> str:
-        return f"{super()._description(optName)} ({self._globPattern})"
-
-    def _action(self, optName: str) -> str:
-        return f'_files -g "{self._globPattern}"'
-
-
-class CompleteDirs(Completer):
-    """By folders."""
-
-    def _action(self, optName: str) -> str:
-        return "_directories"
-
-
-class CompleteList(Completer):
-    """By one of these words."""
-
-    def __init__(self, items: Iterable[str], **kw: Any) -> None:
-        super().__init__(**kw)
-        self._items = items
-
-    def _action(self, optName: str) -> str:
-        return f"({' '.join(self._items)})"
-
-
-class CompleteMultiList(CompleteList):
-    """By several of these words, with commas between them."""
-
-    def _action(self, optName: str) -> str:
-        return f"_values -s , '{self._description(optName)}' {' '.join(self._items)}"
-
-
-class CompleteUsernames(Completer):
-    """By the system's users."""
-
-    def _action(self, optName: str) -> str:
-        return "_users"
-
-
-class CompleteGroups(Completer):
-    """By the system's groups."""
-
-    _descr = "group"
-
-    def _action(self, optName: str) -> str:
-        return "_groups"
-
-
-class CompleteHostnames(Completer):
-    """By names of hosts."""
-
-    def _action(self, optName: str) -> str:
-        return "_hosts"
-
-
-class CompleteUserAtHost(Completer):
-    """By a host, or a user at one."""
-
-    _descr = "host | user@host"
-
-    def _action(self, optName: str) -> str:
-        return "_user_at_host"
-
-
-class CompleteNetInterfaces(Completer):
-    """By network interfaces."""
-
-    def _action(self, optName: str) -> str:
-        return "_net_interfaces"
-
-
-class Completions:
-    """What a shell is told beyond the options themselves, by the long names of options.
-
-    `descriptions` in place of their docs, `multiUse` those that may be given several times, `mutuallyExclusive` groups
-    of which one may be given, `optActions` Completers of their values, `extraActions` Completers of the other words.
-    """
-
-    def __init__(
-        self,
-        descriptions: Mapping[str, str] = {},
-        multiUse: Iterable[str] = (),
-        mutuallyExclusive: Iterable[Sequence[str]] = (),
-        optActions: Mapping[str, Any] = {},
-        extraActions: Iterable[Any] = (),
-    ) -> None:
-        self.descriptions = descriptions
-        self.multiUse = [*multiUse]
-        self.mutuallyExclusive = [*mutuallyExclusive]
-        self.optActions = optActions
-        self.extraActions = [*extraActions]
