@@ -447,7 +447,93 @@ TOLD = (
 )  # fmt: skip
 
 
-MUTANTS = (*STRATEGIES, *DELAYS, *LIMITS, *ENDS, *STARTS_AND_STOPS, *PAUSES, *HEALTHS, *TOLD)
+RELOAD = "process/test_reload.py"
+KEPT = "process/test_intents.py"
+CHANGES = "test_changes.py"
+
+RELOADS = (
+    mutant(
+        "a new generation that fails is not rolled back", "generations",
+        "        except BaseException:\n            await self._undo()\n", "        except BaseException:\n", RELOAD,
+    ),
+    mutant(
+        "what was handed over does not come back", "generations",
+        "back = [record for record in self._to_return if record.state in AT_REST]", "back: list[Record] = []", RELOAD,
+    ),
+    mutant(
+        "a successor starts while the old one stops", "generations",
+        "            await wait(stop.done)\n        self._check_serving()", "        self._check_serving()", RELOAD,
+    ),
+    mutant(
+        "what runs only once starts with the rest", "generations",
+        "omit=lambda record: record in exclusive", "omit=None", RELOAD,
+    ),
+    mutant(
+        "each change-over waits for all others", "generations",
+        "for together in _components(units, self._old.root):", "for together in [units] if units else []:", RELOAD,
+    ),
+    mutant(
+        "intents do not go over", "generations",
+        "                record.intent, record.pause_mode = intent, mode", "                pass", RELOAD,
+    ),
+    mutant("what is commanded meanwhile is lost", "generations", "            await self._follow()\n", "", RELOAD),
+    mutant(
+        "a change of generations shows in health", "generations",
+        "self._old.is_changing = self._new.is_changing = True", "pass", RELOAD,
+    ),
+    mutant(
+        "a retiring tree has its application's deadline", "generations",
+        "    engine.shutdown_timeout = math.inf\n", "    engine.shutdown_timeout = 0.01\n", RELOAD,
+    ),
+    mutant(
+        "a stop does not hurry the one that retires", "process/generations",
+        "            self._retiring.hurry(self.serving.shutdown_timeout)", "            pass", RELOAD,
+    ),
+    mutant("a live reload is not taken back", "live", "for one in reversed(told):", "for one in ():", RELOAD),
+    mutant("a live reload is taken back forwards", "live", "for one in reversed(told):", "for one in told:", RELOAD),
+    mutant(
+        "a live reload has no order", "live", "in _in_order(engine.root, given):", "in list(given):", RELOAD,
+    ),
+    mutant(
+        "after a live reload the old arguments are those in force", "live",
+        "        record.arguments = arguments\n", "        pass\n", RELOAD,
+    ),
+    mutant(
+        "functions are the same whatever they close over", "changes",
+        "return where and same(_state_of(a), _state_of(b))", "return where", CHANGES,
+    ),
+    mutant(
+        "what has no equality is the same", "changes",
+        "    if not _has_equality(a):\n        return False\n", "    if not _has_equality(a):\n        return True\n",
+        CHANGES,
+    ),
+    mutant(
+        "a service that does not run counts as one that takes it live", "changes",
+        'return None if old.state in (RUNNING, PAUSED) else f"it is {old.state.value}"', "return None", CHANGES, RELOAD,
+    ),
+    mutant(
+        "reloads during a reload are not one", "process/reload",
+        "self._waiting = self._waiting or self._begin(", "self._waiting = self._begin(", RELOAD,
+    ),
+    mutant(
+        "a reload does not wait for the last one's drain", "process/runner",
+        "        await generations.settled()  # at most two at a time\n", "", RELOAD,
+    ),
+    mutant(
+        "the options in force stay the first ones", "process/runner",
+        "        self._resolved = reading.resolved\n", "", RELOAD,
+    ),
+    mutant(
+        "what was kept of intents is not read", "process/runner",
+        "            self._intents.apply(application)", "            pass", KEPT,
+    ),
+    mutant(
+        "a service that was removed is kept as down", "process/intents",
+        "IntentChanged, ServiceRemoved, ReloadEnded", "IntentChanged, ReloadEnded", KEPT,
+    ),
+)  # fmt: skip
+
+MUTANTS = (*STRATEGIES, *DELAYS, *LIMITS, *ENDS, *STARTS_AND_STOPS, *PAUSES, *HEALTHS, *TOLD, *RELOADS)
 
 
 @dataclass(frozen=True)
