@@ -1,3 +1,4 @@
+# ruff: noqa: B006
 # mypy: disable-error-code="misc,empty-body,no-untyped-def,no-untyped-call,no-any-unimported,assignment,override"
 """What the parts of the network offer each other, as zope interfaces with Twisted's names and signatures.
 

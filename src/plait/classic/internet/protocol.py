@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from zope.interface import implementer
 
 from plait.classic.internet import defer, error, interfaces
+from plait.classic.internet._default import default_reactor
 from plait.classic.logger import Logger
 from plait.classic.python import components
 from plait.classic.python.failure import Failure
@@ -239,9 +240,7 @@ class ReconnectingClientFactory(ClientFactory):
 
     def _clock(self) -> Any:
         if self.clock is None:
-            from plait.classic.internet import reactor
-
-            self.clock = reactor
+            self.clock = default_reactor()
         return self.clock
 
     def _reconnect(self, connector: Any) -> None:

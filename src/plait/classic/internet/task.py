@@ -13,16 +13,11 @@ from typing import Any, NoReturn
 from zope.interface import implementer
 
 from plait.classic.internet import defer, error
+from plait.classic.internet._default import default_reactor
 from plait.classic.internet._delayed import DelayedCall
 from plait.classic.internet.interfaces import IReactorTime
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
-
-
-def _reactor() -> Any:
-    from plait.classic.internet import reactor
-
-    return reactor
 
 
 class LoopingCall:
@@ -41,7 +36,7 @@ class LoopingCall:
         self.f = f
         self.a = a
         self.kw = kw
-        self.clock: Any = _reactor()
+        self.clock: Any = default_reactor()
         self._deferred: defer.Deferred[LoopingCall] | None = None
         self._runAtStart = False
         self._counted: float | None = None
@@ -282,7 +277,7 @@ _EPSILON = 0.00000001
 
 
 def _defaultScheduler(callable: Callable[[], None]) -> Any:
-    return _reactor().callLater(_EPSILON, callable)
+    return default_reactor().callLater(_EPSILON, callable)
 
 
 class Cooperator:
@@ -459,9 +454,7 @@ def react(main: Callable[..., Any], argv: Iterable[object] = (), _reactor: Any =
     `main` returns a Deferred or a coroutine. A failure is logged, and exit code 1; one of SystemExit gives its own.
     """
     if _reactor is None:
-        from plait.classic.internet import reactor as the_reactor
-
-        _reactor = the_reactor
+        _reactor = default_reactor()
     code: Any = 0
     stopping = False
 

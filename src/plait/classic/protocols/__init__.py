@@ -1,0 +1,1 @@
+"""What protocols have in common: framing, policies, TLS."""
