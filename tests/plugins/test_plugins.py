@@ -267,10 +267,10 @@ def test_attributes_that_give_no_service(folder: Path, attribute: str, said: str
     assert said in str(caught.value)
 
 
-def test_a_tac_file_is_not_supported_yet(folder: Path) -> None:
-    """Said as such, as long as nothing loads it."""
+def test_a_tac_file_without_an_application(folder: Path) -> None:
+    """It is named, and what it lacks."""
     write(folder, "old.tac", "")
-    with pytest.raises(UsageError, match=r"cannot run \.tac files"):
+    with pytest.raises(UsageError, match=r"old\.tac' has no `application`"):
         load("old.tac")
 
 
