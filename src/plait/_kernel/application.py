@@ -25,6 +25,7 @@ from plait._kernel.replay import present
 from plait._kernel.reserved import guard
 from plait._kernel.service import Service, snake_case
 from plait._kernel.states import AT_REST, State
+from plait._kernel.words import error_text
 from plait.errors import ApplicationFailed, InvalidTree, LifecycleError, StartInterrupted
 
 T = TypeVar("T")
@@ -152,7 +153,7 @@ class Application(Group):
         if failures:
             first = failures[0]
             culprit = self._root_engine.culprit
-            text = f"{self._record.subject} failed: {culprit.subject}: {type(first).__name__}: {first}"
+            text = f"{self._record.subject} failed: {culprit.subject}: {error_text(first)}"
             raise ApplicationFailed(text, [*failures, *others])
 
     # -- watching it -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from plait._kernel.deadlines import Deadlines
 from plait._kernel.record import Done
+from plait._kernel.words import error_text
 from plait.errors import ServiceCancelled, ServiceError
 
 
@@ -68,15 +69,32 @@ class Beside:
 
 
 async def contain(coro: Coroutine[Any, Any, Any]) -> Any:
-    """`coro`, but SystemExit and KeyboardInterrupt, which a task would let out of the loop, become its failure."""
+    """`coro`, but what is no Exception, SystemExit and KeyboardInterrupt above all, becomes a failure that is one."""
+    task = asyncio.current_task()
     try:
         return await coro
-    except (SystemExit, KeyboardInterrupt) as exc:
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as exc:
+        if isinstance(exc, GeneratorExit) and not runs(task):
+            raise
         raise contained(exc) from exc
 
 
+def runs(task: asyncio.Task[Any] | None) -> bool:
+    """Whether its coroutine is run now, by it. One that is being closed, by whoever dropped the loop, is not."""
+    try:
+        return task is not None and asyncio.current_task() is task
+    except RuntimeError:  # no loop runs
+        return False
+
+
 def contained(exc: BaseException) -> ServiceError:
-    """What is left of an exception that would have ended the program."""
-    error = ServiceError(f"a service raised {exc!r}; to end the program call application.stop()")
+    """What is left of an exception that would have ended the program, or that nobody expects."""
+    cure = "to end the program call application.stop()" if isinstance(exc, _EXITS) else "raise an Exception instead"
+    error = ServiceError(f"a service raised {error_text(exc)}; {cure}")
     error.__cause__ = exc
     return error
+
+
+_EXITS = (SystemExit, KeyboardInterrupt)

@@ -24,6 +24,7 @@ from plait._kernel.health import READY, Health, Level, unready
 from plait._kernel.record import Life, Record
 from plait._kernel.states import AT_REST, RUNNING, STOPPING
 from plait._kernel.states import READY as LIVES
+from plait._kernel.words import error_text
 
 
 class Owner(Protocol):
@@ -226,7 +227,7 @@ _WORSE = list(Level)
 
 def _said(result: Any, error: Exception | None) -> Health:
     if error is not None:
-        return unready(f"{type(error).__name__}: {error}".rstrip(": "))
+        return unready(error_text(error))
     if result is None:
         return READY
     if isinstance(result, Health):

@@ -19,6 +19,7 @@ from plait._kernel.pausing import Pause, Resume, Settling, why_not
 from plait._kernel.record import Record
 from plait._kernel.states import AT_REST, DOWN, HELD, LIVE, READY, STARTING, STOPPING, UP
 from plait._kernel.supervision import end_application, stop_application
+from plait._kernel.words import error_text
 from plait.errors import (
     CannotPause,
     InvalidTree,
@@ -138,6 +139,7 @@ def _start_of(engine: Engine, record: Record) -> Start | None:
 async def _wait_ready(engine: Engine, operation: Start, record: Record) -> None:
     await asyncio.wait([engine.next_rest(record), operation.done], return_when=asyncio.FIRST_COMPLETED)
     if not record.met:
+        _raise_left_out(record)
         if record.error is not None:
             raise StartFailed(f"{record.subject} did not start: {record.error}", [record.error])
         raise StartInterrupted(f"{record.subject} was stopped while it was starting")
@@ -179,7 +181,7 @@ def _start_text(operation: Start) -> str:
     names = [repr(record.path) for record in operation.undone]
     undone = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return (
-        f"{operation.target.subject} did not start: {operation.culprit.subject}: {type(error).__name__}: {error}"
+        f"{operation.target.subject} did not start: {operation.culprit.subject}: {error_text(error)}"
         f"; {'stopped again: ' + undone if undone else 'nothing else had started'}"
     )
 

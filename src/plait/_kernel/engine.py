@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ from plait._kernel.states import (
     Intent,
     State,
 )
+from plait._kernel.words import error_text
 from plait.errors import IllegalTransition, LifecycleError
 
 T = TypeVar("T")
@@ -524,7 +526,8 @@ def one_error(record: Record, errors: list[Exception]) -> Exception | None:
     """What a service failed of: its one error, or a group of them, root cause first."""
     for error in errors:
         if not hasattr(error, "__notes__"):  # a group passes on what a service below it failed of
-            error.add_note(f"this ended {record.subject}, incarnation {record.incarnation}")
+            with suppress(Exception):  # an exception may be frozen
+                error.add_note(f"this ended {record.subject}, incarnation {record.incarnation}")
     if len(errors) > 1:
-        return ExceptionGroup(f"{record.subject} failed, and then failed to stop cleanly", errors)
+        return ExceptionGroup(f"{record.subject} failed of {error_text(errors[0])}; then more went wrong", errors)
     return errors[0] if errors else None

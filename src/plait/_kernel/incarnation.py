@@ -24,7 +24,7 @@ from enum import Enum
 from functools import partial
 from typing import Any, Protocol
 
-from plait._kernel.beside import Beside, contain, contained
+from plait._kernel.beside import Beside, contain, contained, runs
 from plait._kernel.deadlines import Deadline, Deadlines
 from plait._kernel.record import Done, Life, Record
 from plait._kernel.states import STOPPING
@@ -429,7 +429,7 @@ class Incarnation(Life):
 
     def _fault(self, exc: BaseException) -> None:
         """Keep an error; a cancellation is one only if it was not ours."""
-        if isinstance(exc, GeneratorExit):
+        if isinstance(exc, GeneratorExit) and not (runs(self._task) or runs(self._draining)):
             raise exc
         if not isinstance(exc, CancelledError):
             self._note(exc if isinstance(exc, Exception) else contained(exc))

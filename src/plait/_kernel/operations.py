@@ -372,6 +372,8 @@ class Stop(Ordered):
         self._timeout = timeout
         self._then: Callable[[], object] = lambda: None
         self._begun: set[Record] = set()
+        self.culprit = target
+        """Whose error the first of them was."""
 
     def launch(self, then: Callable[[], object] | None = None) -> None:
         """Begin with what nothing depends on; `then` is called when all is at rest."""
@@ -430,6 +432,7 @@ class Stop(Ordered):
             return False
         del self._members[record]
         if record.error is not None and self._went_wrong(record, record.error):
+            self.culprit = self.culprit if self.errors else record
             self.errors.append(record.error)
         self._release_blocked(record)
         if self._less_one(record.parent):

@@ -13,6 +13,7 @@ from plait._kernel.engine import Engine
 from plait._kernel.health import Health
 from plait._kernel.record import Record
 from plait._kernel.states import Intent, State
+from plait._kernel.words import error_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +58,6 @@ def kind_of(record: Record) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def error_text(error: BaseException | None) -> str | None:
-    """An error for people: its type and message."""
-    return None if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
-
-
 def take(record: Record, engine: Engine) -> Snapshot:
     """`record` and all below it."""
     return _take(record, engine, engine.checks.assess(record))
@@ -80,7 +76,7 @@ def _take(record: Record, engine: Engine, assessments: Assessments) -> Snapshot:
         generation=engine.generation,
         incarnation=record.incarnation,
         age=max(0.0, now - record.since) if record.incarnation else 0.0,
-        error=error_text(record.error),
+        error=error_text(record.error) if record.error is not None else None,
         failures=care.failures if care is not None else 0,
         restarts=care.restarts if care is not None else 0,
         restart_in=max(0.0, care.due - now) if care is not None and care.wake is not None else None,

@@ -41,6 +41,7 @@ from plait._kernel.states import (
     UP,
 )
 from plait._kernel.strategies import Clearing, needed_by, taken_along
+from plait._kernel.words import error_text
 from plait.errors import DoNotRestart, Escalate
 
 
@@ -99,37 +100,42 @@ class Supervision(kernel.Supervision):
 
     def _failed(self, record: Record, error: Exception) -> None:
         care = _care(record)
+        self._rested(record)
         asked = None if care.gave_up else error  # what a service asks for concerns its own group
         if record.parent is None:
             end_application(self._engine, record, error)
         elif holds(asked, Escalate):
-            self._give_up(record, error, f"{record.subject} asked for it: {_text(error)}")
+            self._give_up(record, error, f"{record.subject} asked for it: {error_text(error)}")
         elif record.policy.restart == "never" or holds(asked, DoNotRestart):
             if record.policy.significant:
-                self._give_up(record, error, f"{record.subject} is significant, and failed: {_text(error)}")
+                self._give_up(record, error, f"{record.subject} is significant, and failed: {error_text(error)}")
         elif (need := care.lacks) is not None:
-            self._restart(record, None, f"{_text(error)}; waits for {need.subject}, which is {need.state.value}")
+            self._restart(record, None, f"{error_text(error)}; waits for {need.subject}, which is {need.state.value}")
         else:
             self._count(record, error)
         care.gave_up = False
+
+    def _rested(self, record: Record) -> None:
+        """Its group has failed before; whether it was in health since, until now."""
+        group = record.parent
+        if group is not None and group.care is not None and group.care.failures:
+            group.care.rested(_health_together(group, record, self._engine.now()))
 
     def _count(self, record: Record, error: Exception) -> None:
         care, group, now = _care(record), record.parent, self._engine.now()
         assert group is not None
         above = _care(group)
-        if above.failures:
-            above.rested(_health_together(group, record, now))
         care.failed(0.0 if care.gave_up else record.health)
         is_parkable = record.policy.on_exhausted == "park"
         most = allowed(1 if is_parkable else len(group.children or ()))
         in_window = count(care.recent if is_parkable else above.services, now)
         if care.failures >= IN_A_ROW:
-            reason = f"{record.subject} failed {care.failures} times in a row: {_text(error)}"
+            reason = f"{record.subject} failed {care.failures} times in a row: {error_text(error)}"
         elif in_window > most:
             whose = "" if is_parkable else " in its group"
-            reason = f"{in_window} failures{whose} in {WINDOW:g} s, the last of {record.subject}: {_text(error)}"
+            reason = f"{in_window} failures{whose} in {WINDOW:g} s, the last of {record.subject}: {error_text(error)}"
         else:
-            self._restart(record, care.next_delay(), _text(error))
+            self._restart(record, care.next_delay(), error_text(error))
             return
         if is_parkable:
             care.is_parked, care.reason = True, reason
@@ -404,10 +410,6 @@ def _is_covered(engine: Engine, record: Record) -> bool:
     return any(isinstance(operation, Start) and operation.covers(record) for operation in engine.operations)
 
 
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
 # -- the application ---------------------------------------------------------------------------------------------------
 
 
@@ -450,5 +452,11 @@ def stop_application(engine: Engine, *, delay: float | None = None, restart: boo
         delay=engine.shutdown_delay if delay is None else delay,
         timeout=engine.shutdown_timeout,
     )
-    stop.launch(lambda: engine.failures.extend(stop.errors))
+    stop.launch(partial(_stopped, engine, stop))
     return stop
+
+
+def _stopped(engine: Engine, stop: Stop) -> None:
+    if stop.errors:
+        engine.culprit = engine.culprit if engine.failures else stop.culprit
+        engine.failures += stop.errors

@@ -31,6 +31,7 @@ from plait._kernel.events import (
 )
 from plait._kernel.health import Level
 from plait._kernel.states import READY, State
+from plait._kernel.words import error_text
 
 log = logging.getLogger("plait")
 
@@ -127,7 +128,7 @@ class EventLog:
             return
         said, error = event.new.value, event.error
         if error is not None:
-            said += f": {type(error).__name__}: {error}".rstrip(": ")
+            said += f": {error_text(error)}"
             if error is self._told:  # a group fails of what one of its services failed of
                 error = None
             self._told = event.error

@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from plait._kernel.words import error_text
 from plait.observe.tracebacks import render
 
 SERVICES = "plait.service"
@@ -53,7 +54,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
-            line["error"] = f"{type(error).__name__}: {error}".rstrip(": ")
+            line["error"] = error_text(error)
         if traceback := _traceback_of(record):
             line["traceback"] = traceback
         for name, value in vars(record).items():

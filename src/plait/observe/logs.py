@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from plait._kernel.words import error_text
 from plait.errors import UsageError
 from plait.observe.formats import ConsoleFormatter, JsonFormatter
 
@@ -186,7 +187,7 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is None or issubclass(args.exc_type, SystemExit):
         return
     name = args.thread.name if args.thread is not None else "unknown"
-    log.error("thread %r failed: %s", name, _said(args.exc_value), exc_info=args.exc_value)
+    log.error("thread %r failed: %s", name, error_text(args.exc_value), exc_info=args.exc_value)
 
 
 def _unraisable(unraisable: Any) -> None:
@@ -199,9 +200,5 @@ def loop_failed(loop: Any, context: dict[str, Any]) -> None:
     error = context.get("exception")
     task = context.get("task") or context.get("future") or context.get("handle")
     about = f" in {task!r}" if task is not None else ""
-    said = f": {_said(error)}" if error is not None else ""
+    said = f": {error_text(error)}" if error is not None else ""
     log.error("%s%s%s", context.get("message") or "an exception nobody caught", about, said, exc_info=error)
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -1,8 +1,8 @@
 """Tracebacks for people: where in their own code it went wrong.
 
 Rules: Plait's own frames are left out, and so are those of the event loop and of the import system where they
-are the outermost. An error that was raised in Plait itself has then no frames, and its message says it all. At
-level debug nothing is left out.
+are the outermost. An error that was raised in Plait itself has then no frames, and its message says it all. Of one
+with a message of megabytes the beginning and the end are shown. At level debug nothing is left out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from traceback import FrameSummary, StackSummary, TracebackException
 
 _PLAIT = str(Path(__file__).parent.parent) + "/"
 _ASYNCIO = os.path.join(os.path.dirname(os.__file__), "asyncio", "")
+MOST = 50_000
+"""Characters that are shown."""
 _IMPORTS = ("<frozen importlib", "<frozen runpy")
 
 
@@ -25,7 +27,13 @@ def render(error: BaseException, *, full: bool = False) -> str:
             one.stack = _trim(one.stack)
         if not any(one.stack for one in _chain(shown)):
             return ""
-    return "".join(shown.format()).rstrip("\n")
+    text = "".join(shown.format()).rstrip("\n")
+    return text if full or len(text) <= MOST else _without_middle(text)
+
+
+def _without_middle(text: str) -> str:
+    half = MOST // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
 
 
 def _chain(shown: TracebackException) -> Iterator[TracebackException]:

@@ -6,6 +6,7 @@ code is told in lines; what happened to services is in the log, where it happene
 
 from __future__ import annotations
 
+from plait._kernel.words import error_text
 from plait.errors import InvalidTree, PlaitError, StartFailed, TargetFailed, UsageError
 from plait.observe.tracebacks import render
 
@@ -46,7 +47,7 @@ def summary(error: BaseException) -> str:
         return str(error.message)
     if isinstance(error, PlaitError):
         return str(error) or type(error).__name__
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return error_text(error)
 
 
 def _cause(error: BaseException) -> BaseException | None:
