@@ -199,8 +199,12 @@ LIMITS = (
         "care.failed(0.0 if care.gave_up else record.health)", "care.failed(record.health)", SUPERVISION,
     ),
     mutant(
+        "a group is in health while one in it is away", "supervision",
+        "elif child.state in (BACKOFF, STARTING, STOPPING):", "elif False:", SUPERVISION,
+    ),
+    mutant(
         "a group's health is not looked at", "supervision",
-        "        if above.failures:\n", "        if False:\n", SUPERVISION,
+        "group.care is not None and group.care.failures:", "False:", SUPERVISION,
     ),
 )  # fmt: skip
 

@@ -365,6 +365,29 @@ async def test_pausing_a_group_in_which_one_is_starting() -> None:
         assert late.state is State.PAUSED
 
 
+@virtual
+async def test_one_that_begins_to_pause_before_its_turn_has_come_is_waited_for() -> None:
+    """Its run asks while the group is on its way: its hook is called once, and the group is paused after it."""
+
+    class Asking(Pausable):
+        async def run(self) -> None:
+            await asyncio.sleep(1.5)
+            await self.unpaused()
+            await super().run()
+
+    diary: list[str] = []
+    app = Application("shop")
+    group = app.add(Hooked(diary), name="g")
+    asking = group.add(Asking(diary), name="asking")
+    group.add(Pausable(diary), name="user", needs=["asking"]).pauses = 2.0
+    async with serving(app):
+        asking.pauses = 3.0
+        await advance(1)
+        await group.pause()
+        assert diary[-3:] == ["user pauses", "asking pauses", "g pauses"]
+        assert asyncio.get_running_loop().time() == 4.5
+
+
 @pytest.mark.parametrize("when", [0.5, 1.5, 2.5, 3.5])
 @virtual
 async def test_a_resume_that_overtakes_a_pause(when: float) -> None:

@@ -698,6 +698,33 @@ async def test_a_group_has_been_in_health_while_all_in_it_was_up() -> None:
 
 
 @virtual
+async def test_a_group_with_one_that_is_away_is_in_no_health() -> None:
+    """However long the one that fails next was up."""
+    app = Application("shop")
+    group = app.add(Group(), name="group")
+    life = group.add(Life(), name="life")
+    flaky = group.add(Life(), name="flaky")
+    told = Told(app)
+    async with serving(app):
+        life.fail(Escalate("up"))
+        await advance(1)
+        flaky.refuses = Boom("no disk")
+        flaky.fail()
+        await advance(150)
+        assert (life.state, flaky.state) == (State.RUNNING, State.BACKOFF)
+        life.fail(Escalate("up"))
+        await advance(3)
+        flaky.refuses = None
+        await advance(70)
+        assert (life.state, flaky.state) == (State.RUNNING, State.RUNNING)
+        await advance(61)
+        life.fail(Escalate("up"))
+        await advance(1)
+        assert [event.failures for event in told.of(events.RestartScheduled, "group")][:2] == [1, 2]
+        assert [event.failures for event in told.of(events.RestartScheduled, "group")][-1] == 1
+
+
+@virtual
 async def test_a_group_whose_own_task_fails_is_started_again_with_all_in_it() -> None:
     """Its services stop first; it fails of its own, which is counted to it."""
     diary: list[str] = []

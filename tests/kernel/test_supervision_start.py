@@ -10,7 +10,7 @@ import pytest
 
 from lives import Boom, Life, Still, Told, advance, serving, settle, states, virtual
 from plait import Application, Group, State, events
-from plait.errors import StartFailed
+from plait.errors import LifecycleError, StartFailed
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,26 @@ async def test_a_parkable_service_holds_up_nothing_and_goes_to_backoff() -> None
         extra.refuses = None
         await advance(30)
         assert set(states(app).values()) == {"running"}
+
+
+@virtual
+async def test_who_waits_for_the_start_of_one_that_is_left_out_is_told_why() -> None:
+    """Of the one that failed its error, of what needs it that this is away; both come up all the same."""
+    app = Application("shop")
+    extra = app.add(Life(starts=1.0), name="extra", on_exhausted="park")
+    feed = app.add(Life(), name="feed", needs=["extra"])
+    app.add(Life(starts=3.0), name="slow")
+    extra.refuses = Boom("no licence")
+    starting = [asyncio.create_task(one.start()) for one in (app, extra, feed)]
+    await asyncio.wait(starting)
+    assert starting[0].exception() is None
+    assert isinstance(starting[1].exception(), StartFailed)
+    assert isinstance(starting[2].exception(), LifecycleError)
+    assert "feed' needs service 'extra', which is" in str(starting[2].exception())
+    extra.starts, extra.refuses = 0.0, None
+    await advance(10)
+    assert set(states(app).values()) == {"running"}
+    await app.stop()
 
 
 @virtual
