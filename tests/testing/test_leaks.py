@@ -157,6 +157,7 @@ async def test_a_body_that_cleans_up_leaves_nothing() -> None:
         writer.close()
 
     loop = asyncio.get_running_loop()
+    earlier = loop.call_later(1000, int)
     async with no_leaks():
         server = await asyncio.start_server(greet, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -174,6 +175,7 @@ async def test_a_body_that_cleans_up_leaves_nothing() -> None:
         loop.add_signal_handler(signal.SIGUSR1, int)
         loop.remove_signal_handler(signal.SIGUSR1)
         loop.call_later(3600, int).cancel()
+    earlier.cancel()
 
 
 async def test_what_is_ending_is_given_the_time() -> None:

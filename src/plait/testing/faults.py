@@ -133,12 +133,11 @@ class Faults:
         self.restore()
 
     def join(self, tree: Group) -> None:
-        """Put the faults on this tree as well, the next generation for one; what it has not, others have."""
-        is_first = not self._trees
+        """Put the faults on this tree as well, the next generation, say; what it has not, an earlier one must have."""
         self._trees.append(tree)
         for fault in self.put:
             if not fault.is_lifted:
-                self._put_on(fault, [tree], must=is_first)
+                self._put_on(fault, [tree])
 
     def restore(self) -> None:
         """Lift every fault, newest first: all hooks are as they were."""
@@ -192,16 +191,15 @@ class Faults:
         fault = Fault(path.strip("/") or "/", hook, strike, at)
         check(hook)
         if self._trees:
-            self._put_on(fault, self._trees, must=True)
+            self._put_on(fault, self._trees)
         self.put.append(fault)
         return fault
 
-    def _put_on(self, fault: Fault, trees: list[Group], *, must: bool) -> None:
-        records = [record for tree in trees if (record := _record(tree, fault.path)) is not None]
-        if must and not records:
-            self._find(fault.path)
-        for record in records:
-            fault.put_on(record)
+    def _put_on(self, fault: Fault, trees: list[Group]) -> None:
+        self._find(fault.path)
+        for tree in trees:
+            if (record := _record(tree, fault.path)) is not None:
+                fault.put_on(record)
 
     def _find(self, path: str) -> Record:
         """The service at this path in the newest tree that has it."""
