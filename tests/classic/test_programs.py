@@ -40,7 +40,8 @@ def ended(program: tuple[str, ...], text: str, folder: Path) -> subprocess.Compl
 
 
 @BOTH
-def test_services_are_started_and_stopped_once(program: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["reactor.stop", "SIGTERM"])
+def test_services_are_started_and_stopped_once(how: str, program: tuple[str, ...], tmp_path: Path) -> None:
     """Those of every application that has seen setService, however often its stop is asked for."""
     text = """
 first, second, left_alone = service.Application("first"), service.Application("second"), service.Application("third")
@@ -50,9 +51,11 @@ second.setService(Told("other"))
 Told("nobody").setServiceParent(left_alone)
 reactor.addSystemEventTrigger("before", "shutdown", first.stop)
 reactor.callLater(0.05, first.stop)
-reactor.callLater(0.1, lambda: reactor.running and reactor.stop())
+reactor.callLater(0.1, END)
 reactor.run()
 """
+    ends = "reactor.stop" if how == "reactor.stop" else "lambda: os.kill(os.getpid(), signal.SIGTERM)"
+    text = "import os, signal\n" + text.replace("END", ends)
     text = text.replace("reactor.callLater(0.05, first.stop)\n", "") if program is PLAIT_RUN else text
     done = ended(program, text, tmp_path)
     said = done.stdout.splitlines()

@@ -18,11 +18,12 @@ from collections.abc import Callable
 from typing import Any
 
 from plait._kernel.application import Application
+from plait._kernel.engine import engine_of
 from plait._kernel.events import Event, StateChanged
 from plait._kernel.graph import find
 from plait._kernel.group import Group
 from plait._kernel.service import Service, snake_case
-from plait._kernel.states import AT_REST, LIVE, STOPPING
+from plait._kernel.states import AT_REST, LIVE, STOPPING, Intent
 from plait.classic import _host
 from plait.classic._waiting import settled, task_of
 from plait.classic.internet.defer import Deferred, succeed
@@ -102,7 +103,7 @@ class ApplicationAdapter(Application):
         super().__init__(named(collection, "application"), classic.version)
         _stand_for(self, collection, classic)
         self._waiters: list[Deferred[None]] = []
-        self._shutdown: asyncio.Task[None] | None = None
+        self._shutdown: asyncio.Future[None] | None = None
         _adopt_all(self, placement="one")
 
     async def on_start(self) -> None:
@@ -150,7 +151,7 @@ def adapter_of(classic: Any) -> Service:
     """The adapter that stands for a classic service, the same one each time."""
     present: Service | None = getattr(classic, "_plait", None)
     if present is None:
-        is_group = hasattr(classic, "addService") and hasattr(classic, "removeService")
+        is_group = getattr(classic, "_leaves_children_to_kernel", False)
         pauses = callable(getattr(classic, "pauseService", None)) and callable(getattr(classic, "resumeService", None))
         present = _KINDS[is_group, pauses](classic)
     return present
@@ -187,7 +188,8 @@ def _stand_for(adapter: Any, classic: Any, whole: Any) -> None:
     record = adapter._record
     if not isinstance(adapter, Application):
         record.name = named(classic, snake_case(type(classic).__name__))
-    record.arguments = (), {name: value for name, value in vars(classic).items() if name not in _PLACE}
+    kept = getattr(classic, "__dict__", {})
+    record.arguments = (), {name: value for name, value in kept.items() if name not in _PLACE}
     classic._plait = adapter
 
 
@@ -216,14 +218,24 @@ def _adopt_all(group: AnyGroup, **policy: Any) -> None:
 def adopt(group: AnyGroup, classic: Any, **policy: Any) -> Service:
     """Add the adapter of a classic service under a name that is free; it starts if the group runs."""
     adapter = adapter_of(classic)
-    name, number = adapter.name, 1
+    if isinstance(adapter, Adapter) and _leaves(adapter):
+        adapter = _KINDS[False, isinstance(adapter, PausableAdapter)](classic)
+    base = named(classic, snake_case(type(classic).__name__))
+    name, number = base, 1
     while name in group._children:
         number += 1
-        name = f"{adapter.name}-{number}"
+        name = f"{base}-{number}"
+    adapter._record.intent = Intent.UP  # it may have been removed from another
     group.add(adapter, name=name, **policy)
     if group.state in LIVE - {STOPPING}:
         group.spawn(_start_added(adapter), name=f"start of {name}")
     return adapter
+
+
+def _leaves(adapter: Service) -> bool:
+    """Whether it is being removed from its group, and stops."""
+    engine = engine_of(adapter._record)
+    return engine is not None and adapter._record in engine.leaving
 
 
 async def _start_added(adapter: Service) -> None:
@@ -236,12 +248,11 @@ async def _start_added(adapter: Service) -> None:
 
 def give_up(group: AnyGroup, classic: Any) -> Any:
     """Remove the adapter of a classic service from its group; a Deferred that fires when it has stopped, or None."""
-    adapter = classic._plait
-    classic._plait = None
+    record = classic._plait._record
     if group.state in LIVE:
-        return task_of(group.remove(adapter._record.name, dependents=True))
-    group._children.pop(adapter._record.name, None)
-    adapter._record.parent = None
+        return task_of(group.remove(record.name, dependents=True))
+    group._children.pop(record.name, None)
+    record.parent = None
     return None
 
 
@@ -321,7 +332,7 @@ def endpoint_of(port: Any) -> str:
 
 def listen(adapter: Any) -> None:
     """Tell the classic service's listeners of the states of it and of all below it, if it has any."""
-    if adapter._unsubscribe is not None or not _classic(adapter)._listeners:
+    if adapter._unsubscribe is not None or not getattr(_classic(adapter), "_listeners", None):
         return
     root = adapter._engine().root
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from plait._kernel.states import AT_REST, STOPPING
 from plait.classic._run import failed
 from plait.classic._waiting import task_of
 from plait.classic.internet._default import default_reactor
-from plait.classic.internet.defer import Deferred, fail, succeed
+from plait.classic.internet.defer import Deferred, fail, maybeDeferred, succeed
 from plait.errors import LifecycleError, PlaitError, UsageError
 from plait.plugins import lookup
 
@@ -37,8 +38,11 @@ class _Guest:
     """What the reactor asks of the applications that it is the guest of."""
 
     def __init__(self) -> None:
-        self.applications: dict[Application, Any] = {}
-        """Each with what ends the subscription to its events."""
+        self.applications: dict[Any, None] = {}
+        self.heard: dict[Any, Callable[[], None]] = {}
+        """What ends hearing of an application; it is heard of until it is at rest."""
+        self.leaving: dict[Any, Deferred[None]] = {}
+        """Those that stop, each with what fires when it has."""
         self._stops: set[asyncio.Task[Any]] = set()
 
     def stop(self) -> None:
@@ -60,53 +64,62 @@ async def _stop(application: Application) -> None:
 async def attach(application: Any) -> None:
     """The application starts a classic service: the reactor is its guest from now on, unless it runs by itself."""
     reactor = default_reactor()
-    if application in _guest.applications or (reactor.running and not _guest.applications):
+    if application in _guest.applications or application in _roots or (reactor.running and not _guest.applications):
         return
     is_first = not _guest.applications
-    _guest.applications[application] = application.subscribe(partial(_heard, application))
+    _guest.applications[application] = None
+    _guest.heard[application] = application.subscribe(partial(_heard, application))
     if is_first:
         reactor._host = _guest
         await reactor._serve_hosted()
 
 
-def release(application: Any, after: Deferred[None] | None = None) -> asyncio.Task[None] | None:
-    """The application stops; if it was the last, the reactor's shutdown begins, which the task is of.
+def release(application: Any, after: Deferred[None] | None = None) -> asyncio.Future[None] | None:
+    """The application stops; if it was the last, the reactor's shutdown is fired, and done when that is over.
 
-    "before" is not over until `after` has fired, so that what services use is there until they have stopped.
+    Its "before" is not over until `after` has fired, so that what services use is there until they have stopped.
     """
-    unsubscribe = _guest.applications.pop(application, None)
-    if unsubscribe is None:
+    if application not in _guest.applications:
         return None
-    unsubscribe()
+    del _guest.applications[application]
     if _guest.applications:
         return None
-    if after is not None:
-        default_reactor().addSystemEventTrigger("before", "shutdown", lambda: after)
-    return asyncio.get_running_loop().create_task(_shut_down(), name="reactor's shutdown")
-
-
-async def _shut_down() -> None:
     reactor = default_reactor()
-    await reactor._stop_hosted()
+    if after is not None:
+        reactor.addSystemEventTrigger("before", "shutdown", lambda: after)
+    reactor.addSystemEventTrigger("after", "shutdown", _leave)
+    shutdown: asyncio.Future[None] = reactor._stop_hosted()
+    return shutdown
+
+
+def _leave() -> None:
     if not _guest.applications:
-        reactor._host = None
+        default_reactor()._host = None
 
 
 def _heard(application: Any, event: Event) -> None:
-    """An application that does not see to it itself: the shutdown begins when it stops."""
+    """Of an application that does not see to the shutdown itself: it begins when that stops, and waits for its end."""
     if not isinstance(event, StateChanged) or event.path != "/":
         return
-    if event.new in AT_REST or (event.new is STOPPING and not application._may_be_empty):
-        if application in _guest.applications:
-            release(application)
+    if event.new is STOPPING and not application._may_be_empty:
+        stopped = _guest.leaving[application] = Deferred()
+        release(application, stopped)
+    elif event.new in AT_REST:
+        _guest.heard.pop(application)()
+        release(application)
         if application._may_be_empty:
             application.tell_stopped()
+        elif application in _guest.leaving:
+            _guest.leaving.pop(application).callback(None)
 
 
 # -- applications as guests of the reactor ----------------------------------------------------------------------------
 
 _serving: dict[Any, asyncio.Task[None]] = {}
-"""The applications that it serves."""
+"""The applications that `reactor.run()` serves."""
+
+_roots: set[Application] = set()
+"""What stands for them in the kernel."""
 
 
 def takes(application: Any) -> None:
@@ -138,11 +151,13 @@ async def _serve(root: Application) -> None:
     from plait.observe.eventlog import EventLog
 
     unsubscribe = root.subscribe(EventLog(root))
+    _roots.add(root)
     try:
         await root.serve()
     except (PlaitError, ExceptionGroup) as error:
         _fail(error)
     finally:
+        _roots.discard(root)
         unsubscribe()
 
 
@@ -180,7 +195,9 @@ def start(application: Any) -> Deferred[Any]:
     if not reactor.running:
         ready: Deferred[Any] = Deferred()
         takes(application)
-        reactor.addSystemEventTrigger("after", "startup", lambda: _ready(application).chainDeferred(ready))
+        reactor.addSystemEventTrigger(
+            "after", "startup", lambda: maybeDeferred(_ready, application).chainDeferred(ready)
+        )
         return ready
     reactor.addSystemEventTrigger("before", "shutdown", _finish, application)
     _begin(application)

@@ -107,9 +107,10 @@ class _AbstractServer(_VolatileDataService):
 
     def _getPort(self) -> Any:
         listen = getattr(_maybeGlobalReactor(self.reactor), f"listen{self.method}")
-        port = getattr(self._again, "port", None)
-        args = (port, *self.args[1:]) if port and self.args else self.args
-        return listen(*args, **self.kwargs)
+        args, kwargs = self.args, self.kwargs
+        if (port := getattr(self._again, "port", None)) is not None:
+            args, kwargs = ((port, *args[1:]), kwargs) if args else (args, {**kwargs, "port": port})
+        return listen(*args, **kwargs)
 
 
 class _Factory:
@@ -322,14 +323,6 @@ class CooperatorService(service.Service):
         super().stopService()
         self.coop.stop()
 
-    def pauseService(self) -> None:
-        """Run nothing for now."""
-        self.coop.stop()
-
-    def resumeService(self) -> None:
-        """Go on."""
-        self.coop.start()
-
 
 class StreamServerEndpointService(service.Service):
     """Listens at a server endpoint while it runs."""
@@ -342,7 +335,7 @@ class StreamServerEndpointService(service.Service):
         self.factory = factory
 
     def privilegedStartService(self) -> Any:
-        """Listen. What fails is logged; in the kernel, and with `_raiseSynchronously` at once, it is raised."""
+        """Listen. What fails is logged, or raised if that is at once and `_raiseSynchronously`; the kernel is told."""
         super().privilegedStartService()
         return self._listen()
 
@@ -363,12 +356,15 @@ class StreamServerEndpointService(service.Service):
             return port
 
         def failed(failure: Failure) -> None:
-            if self._kernel is not None:
-                heard.errback(failure)
+            if failure.check(CancelledError):
+                pass  # it stops
+            elif self._kernel is not None:
+                self._kernel.fail(failure.value)
             elif self._raiseSynchronously and is_now:
                 raised.append(failure)
-            elif not failure.check(CancelledError):
+            else:
                 log.err(failure)
+            heard.callback(None)
 
         waiting.addCallbacks(listening, failed)
         is_now = False

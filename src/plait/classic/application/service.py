@@ -154,6 +154,8 @@ class MultiService(Service):
     services: Any = _Own[list[Any]](list)
     namedServices: Any = _Own[dict[str, Any]](dict)
 
+    _leaves_children_to_kernel = True
+
     def __init__(self) -> None:
         pass  # what it has, it has from its class, so nobody has to call this
 

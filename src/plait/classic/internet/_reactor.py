@@ -275,13 +275,13 @@ class Reactor:
             self._add_own_triggers()
         self.fireSystemEvent("startup")
 
-    async def _stop_hosted(self) -> None:
-        """For the host: fire shutdown, and return when it is over."""
+    def _stop_hosted(self) -> asyncio.Future[None]:
+        """For the host: fire shutdown; done when it is over."""
         over = self._running_loop().create_future()
         self._stopping = True
         self.addSystemEventTrigger("after", "shutdown", lambda: over.done() or over.set_result(None))
         self.fireSystemEvent("shutdown")
-        await over
+        return over
 
     # -- signals --------------------------------------------------------------------------------------------------------
 
