@@ -32,6 +32,7 @@ class Care:
 
     __slots__ = (
         "after",
+        "alongside",
         "blocked",
         "delay",
         "due",
@@ -44,7 +45,6 @@ class Care:
         "restarts",
         "services",
         "wake",
-        "with_",
     )
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Care:
         """What must have stopped before it may start."""
         self.after: Record | None = None
         """Who must have started before it may."""
-        self.with_: Record | None = None
+        self.alongside: Record | None = None
         """Whose delay must be over before it may start."""
 
     def rested(self, health: float) -> None:

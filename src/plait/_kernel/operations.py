@@ -137,7 +137,7 @@ class Start(Ordered):
         """What was stopped again, in the order of its start."""
         self._rollback: Stop | None = None
         self._has_lost = False
-        """Something has ended meanwhile: what was there when a service began to wait may be gone when it is its turn."""
+        """Something has ended meanwhile: what was there when a service began to wait may be gone at its turn."""
         self._gate: Record | None = None
         """The group that must open before the target may start."""
 

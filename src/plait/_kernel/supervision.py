@@ -166,8 +166,8 @@ class Supervision(kernel.Supervision):
             if other.policy.restart == "never" or other.intent is DOWN or not _may_run(other):
                 continue
             if other.state in AT_REST and other not in self._engine.leaving:
-                after, with_ = (None, first) if other in needed else (first, None)
-                self._schedule(other, None, f"stopped because of {first.subject}", after=after, with_=with_)
+                after, alongside = (None, first) if other in needed else (first, None)
+                self._schedule(other, None, f"stopped because of {first.subject}", after=after, alongside=alongside)
         self.look()
 
     def _schedule(
@@ -177,12 +177,12 @@ class Supervision(kernel.Supervision):
         reason: str,
         *,
         after: Record | None = None,
-        with_: Record | None = None,
+        alongside: Record | None = None,
     ) -> None:
         """It shall start again, `delay` seconds from now at the earliest."""
         engine, care = self._engine, _care(record)
         self._forget(record)
-        care.after, care.with_ = after, with_
+        care.after, care.alongside = after, alongside
         self.waiting[record] = None
         care.due, care.reason = engine.now() + (delay or 0.0), reason
         if delay is None:
@@ -239,7 +239,7 @@ class Supervision(kernel.Supervision):
             return False
         if (first := care.after) is not None and (first in self.waiting or first.state is STARTING):
             return False
-        if (first := care.with_) is not None and first in self.waiting and first not in self._due:
+        if (first := care.alongside) is not None and first in self.waiting and first not in self._due:
             return False
         return all(map(is_met, known_needs(record))) and not _is_covered(self._engine, record)
 
@@ -279,7 +279,7 @@ class Supervision(kernel.Supervision):
         care = record.care
         if care is not None:
             care.reason = ""
-            care.blocked = care.after = care.with_ = None
+            care.blocked = care.after = care.alongside = None
             if care.wake is not None:
                 self._engine.deadlines.cancel(care.wake)
                 care.wake = None
