@@ -1,0 +1,267 @@
+"""Twisted's own tests, as its wheel ships them, run against plait.classic: `make conformance`.
+
+    python tests/classic/conformance.py [--only MODULE]... [--failures] [--json FILE]
+
+Rules: each module of tests runs twice, in processes of its own: on Twisted as it is, for the total, and with every
+public module of plait.classic under Twisted's name, which is arranged before trial is imported; so trial itself runs
+on plait.classic. What Twisted has and plait.classic has not stays Twisted's. A test counts as not applicable only
+with a reason below. Exit code 1 if any other test fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import types
+from collections import Counter
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Any, TypeVar
+
+OURS, THEIRS = "plait.classic", "twisted"
+
+MODULES = {
+    "twisted.test.test_defer": "internet.defer",
+    "twisted.internet.test.test_inlinecb": "internet.defer",
+    "twisted.test.test_failure": "python.failure",
+    "twisted.test.test_log": "python.log",
+    "twisted.logger.test.test_buffer": "logger",
+    "twisted.logger.test.test_capture": "logger",
+    "twisted.logger.test.test_file": "logger",
+    "twisted.logger.test.test_filter": "logger",
+    "twisted.logger.test.test_flatten": "logger",
+    "twisted.logger.test.test_format": "logger",
+    "twisted.logger.test.test_global": "logger",
+    "twisted.logger.test.test_io": "logger",
+    "twisted.logger.test.test_json": "logger",
+    "twisted.logger.test.test_legacy": "logger",
+    "twisted.logger.test.test_levels": "logger",
+    "twisted.logger.test.test_logger": "logger",
+    "twisted.logger.test.test_observer": "logger",
+    "twisted.logger.test.test_stdlib": "logger",
+    "twisted.logger.test.test_util": "logger",
+    "twisted.test.test_task": "internet.task",
+    "twisted.test.test_cooperator": "internet.task",
+    "twisted.application.test.test_service": "application.service",
+    "twisted.test.test_usage": "python.usage",
+    "twisted.application.test.test_internet": "application.internet",
+}
+"""Which of Twisted's tests are run, and what of plait.classic they are about: without it, they are left out."""
+
+ADDED: dict[str, dict[str, Any]] = {
+    "internet.defer": {
+        "_T": TypeVar("_T"),
+        "_DeferredListResultListT": list,
+        "_DeferredListSingleResultT": tuple,
+    },
+}
+"""Private names that trial or a module of tests imports at its top, and uses in annotations alone."""
+
+STUBS = {"cython_test_exception_raiser": {"raiser": None}}
+"""Modules that are imported by tests, and are not on everybody's machine: their tests are skipped by themselves."""
+
+NOT_APPLICABLE = {
+    "twisted.test.test_defer.DeferredTests.test_DEFERRED_SUBCLASSES": "reads the private list _DEFERRED_SUBCLASSES",
+    "twisted.test.test_failure.FailureTests.test_repr": "wants the name of Twisted's module in the repr",
+}
+"""Single tests, with the reason."""
+
+
+# -- Twisted's names for our modules ----------------------------------------------------------------------------
+
+
+class Alias(Loader):
+    """Gives a module that exists under another name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+        module = importlib.import_module(self._name)
+        self._spec = getattr(module, "__spec__", None)
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        module.__spec__ = self._spec  # which the import has just replaced
+
+
+class Aliases(MetaPathFinder):
+    """Finds plait.classic's public modules, and its private ones of the log, under Twisted's names."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        top, _, rest = fullname.partition(".")
+        if top != THEIRS or not rest:
+            return None
+        if self._is_ours(rest):
+            return ModuleSpec(fullname, Alias(f"{OURS}.{rest}"))
+        if rest.startswith("logger."):  # below a package that is ours, what is Twisted's alone
+            return PathFinder.find_spec(fullname, [str(self._home.joinpath(*rest.split(".")[:-1]))])
+        return None
+
+    def _is_ours(self, rest: str) -> bool:
+        private = any(part.startswith("_") for part in rest.split("."))
+        if private and not rest.startswith("logger."):
+            return False
+        return rest == "logger" or (exists(f"{OURS}.{rest}") and not is_package(f"{OURS}.{rest}"))
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a module."""
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def is_package(name: str) -> bool:
+    """Whether it is one: those stay Twisted's, since ours hold only some of their modules."""
+    return hasattr(importlib.import_module(name), "__path__")
+
+
+def put_in_place() -> None:
+    """From now on, Twisted's names stand for our modules."""
+    spec = importlib.util.find_spec(THEIRS)
+    assert spec is not None
+    assert spec.origin is not None
+    sys.meta_path.insert(0, Aliases(Path(spec.origin).parent))
+    for module, names in ADDED.items():
+        if exists(f"{OURS}.{module}"):
+            vars(importlib.import_module(f"{OURS}.{module}")).update(names)
+
+
+# -- one module of tests, in this process -----------------------------------------------------------------------
+
+
+def run_tests(name: str, on: str) -> dict[str, str]:
+    """The outcome of each test: passed, skipped, or the failure's text."""
+    for stub, names in STUBS.items():
+        if not exists(stub):
+            sys.modules[stub] = types.ModuleType(stub)
+            vars(sys.modules[stub]).update(names)
+    if on == "plait":
+        put_in_place()
+    from twisted.trial import reporter, runner
+
+    outcomes: dict[str, str] = {}
+
+    class Collect(reporter.TestResult):  # type: ignore[misc,unused-ignore]
+        def addSuccess(self, test: Any) -> None:
+            outcomes.setdefault(test.id(), "passed")
+
+        def addError(self, test: Any, error: Any) -> None:
+            outcomes[test.id()] = text_of(error)
+
+        addFailure = addError
+
+        def addSkip(self, test: Any, reason: Any) -> None:
+            outcomes.setdefault(test.id(), f"skipped: {reason}")
+
+        def addExpectedFailure(self, test: Any, error: Any, todo: Any = None) -> None:
+            outcomes.setdefault(test.id(), "passed")
+
+        def addUnexpectedSuccess(self, test: Any, todo: Any = None) -> None:
+            outcomes[test.id()] = "succeeded, where Twisted fails"
+
+    runner.TrialSuite([runner.TestLoader().loadByName(name)]).run(Collect())
+    return outcomes
+
+
+def text_of(error: Any) -> str:
+    """The traceback of a Failure, or of what sys.exc_info gives."""
+    if isinstance(error, tuple):
+        return f"{error[0].__name__}: {error[1]}"
+    told: str = error.getTraceback()
+    return told
+
+
+# -- all of them ------------------------------------------------------------------------------------------------
+
+
+def outcomes_of(name: str, on: str) -> dict[str, str]:
+    """`run_tests` in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder, "outcomes.json")
+        command = [sys.executable, __file__, "--run", name, "--on", on, "--json", str(kept)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+        if not kept.exists():
+            return {name: f"did not run:\n{done.stdout}{done.stderr}"}
+        outcomes: dict[str, str] = json.loads(kept.read_text())
+        return outcomes
+
+
+def compare(modules: Sequence[str], *, failures: bool) -> dict[str, Any]:
+    """Run all, print one line each, and the reasons."""
+    report: dict[str, Any] = {}
+    print(f"{'':46} {'passed':>7} {'failed':>7} {'n/a':>4} {'skipped':>8}   Twisted's own")
+    for name in modules:
+        if name in MODULES and not exists(f"{OURS}.{MODULES[name]}"):
+            print(f"{name:46} left out: there is no {OURS}.{MODULES[name]}")
+            continue
+        theirs = Counter(kind_of(test, outcome, {}) for test, outcome in outcomes_of(name, "twisted").items())
+        ours = outcomes_of(name, "plait")
+        kinds = Counter(kind_of(test, outcome, NOT_APPLICABLE) for test, outcome in ours.items())
+        report[name] = {"plait": kinds, "twisted": theirs, "outcomes": ours}
+        print(
+            f"{name:46} {kinds['passed']:7} {kinds['failed']:7} {kinds['n/a']:4} {kinds['skipped']:8}   "
+            f"{theirs['passed']} of {theirs.total()}",
+            flush=True,
+        )
+        if failures:
+            for test, outcome in ours.items():
+                if kind_of(test, outcome, NOT_APPLICABLE) == "failed":
+                    print(f"\n--- {test}\n{outcome}")
+    tell_reasons(report)
+    return report
+
+
+def kind_of(test: str, outcome: str, excluded: dict[str, str]) -> str:
+    """What a test counts as."""
+    if test in excluded:
+        return "n/a"
+    return outcome.partition(":")[0] if outcome.startswith(("passed", "skipped")) else "failed"
+
+
+def tell_reasons(report: dict[str, Any]) -> None:
+    """Why tests do not apply, and what was added for the others."""
+    tests = [test for module in report.values() for test in module["outcomes"]]
+    print("\nnot applicable:")
+    for test, reason in NOT_APPLICABLE.items():
+        if test in tests:
+            print(f"  {test}: {reason}")
+    print("added, since trial or a module of tests imports it:")
+    for module, names in ADDED.items():
+        print(f"  {OURS}.{module}: {', '.join(names)}")
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description="Run Twisted's tests against plait.classic.")
+    parser.add_argument("--only", action="append", metavar="MODULE", help="this module of tests; may be repeated")
+    parser.add_argument("--failures", action="store_true", help="show the traceback of each test that fails")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all outcomes to FILE")
+    parser.add_argument("--run", metavar="MODULE", help=argparse.SUPPRESS)
+    parser.add_argument("--on", choices=["plait", "twisted"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != str(Path(__file__).parent)]
+        arguments.json.write_text(json.dumps(run_tests(arguments.run, arguments.on)))
+        return 0
+    report = compare(arguments.only or list(MODULES), failures=arguments.failures)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    return int(any(module["plait"]["failed"] for module in report.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
