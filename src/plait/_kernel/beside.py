@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from plait._kernel.deadlines import Deadlines
-from plait._kernel.record import Done
+from plait._kernel.record import Done, Life
+from plait._kernel.whose import LIFE
 from plait._kernel.words import error_text
 from plait.errors import ServiceCancelled, ServiceError
 
@@ -33,6 +34,7 @@ class Beside:
     def __init__(
         self,
         owner: Owner,
+        life: Life,
         work: Coroutine[Any, Any, Any],
         name: str,
         timeout: float,
@@ -42,7 +44,7 @@ class Beside:
         self._owner = owner
         self._late = late
         self._done: Done | None = done
-        self.task = owner.create_task(contain(work), name)
+        self.task = owner.create_task(contain(work, life), name)
         self.task.add_done_callback(lambda _: work.close())  # one cancelled before its first step has not begun it
         self.task.add_done_callback(self._over)
         self._deadline = owner.deadlines.after(timeout, self._overdue)
@@ -68,8 +70,9 @@ class Beside:
             done(result, error)
 
 
-async def contain(coro: Coroutine[Any, Any, Any]) -> Any:
+async def contain(coro: Coroutine[Any, Any, Any], life: Life) -> Any:
     """`coro`, but what is no Exception, SystemExit and KeyboardInterrupt above all, becomes a failure that is one."""
+    LIFE.set(life)
     task = asyncio.current_task()
     try:
         return await coro

@@ -465,7 +465,8 @@ class Engine:
 
     def stuck(self, record: Record, what: str) -> None:
         """Something would not stop, and is left behind."""
-        self.left_behind.append(f"{record.subject}: {what}")
+        which = f", incarnation {record.incarnation}" if record.incarnation > 1 else ""
+        self.left_behind.append(f"{record.subject}{which}: {what}")
         self.emit(ServiceStuck, record, incarnation=record.incarnation, what=what)
 
     def announce(self, record: Record, endpoint: str) -> None:

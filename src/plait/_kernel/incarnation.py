@@ -28,6 +28,7 @@ from plait._kernel.beside import Beside, contain, contained, runs
 from plait._kernel.deadlines import Deadline, Deadlines
 from plait._kernel.record import Done, Life, Record
 from plait._kernel.states import STOPPING
+from plait._kernel.whose import LIFE
 from plait.errors import (
     CheckTimeout,
     HookTimeout,
@@ -120,7 +121,6 @@ class Incarnation(Life):
         "_late",
         "_owner",
         "_phase",
-        "_record",
         "_said_ready",
         "_spawned",
         "_stack",
@@ -132,7 +132,8 @@ class Incarnation(Life):
 
     def __init__(self, owner: Owner, record: Record) -> None:
         self._owner = owner
-        self._record = record
+        self.record = record
+        self.number = record.incarnation
         self._phase = _RUN
         self._task: asyncio.Task[None] | None = None
         self._deadline: Deadline | None = None
@@ -163,12 +164,13 @@ class Incarnation(Life):
     def begin(self) -> None:
         """Start the task; the engine hears `started`, then `ended`."""
         self._phase = _NEW
-        self._starts_paused = self._owner.starts_paused(self._record)
-        self._task = self._owner.create_task(self._live(), self._record.path)
-        self._arm(self._record.policy.start_timeout)
+        self._starts_paused = self._owner.starts_paused(self.record)
+        self._task = self._owner.create_task(self._live(), self.record.path)
+        self._arm(self.record.policy.start_timeout)
 
     async def _live(self) -> None:
-        shape, service = self._record.shape, self._record.service
+        LIFE.set(self)
+        shape, service = self.record.shape, self.record.service
         has_started = returned = False
         if self._phase is _NEW:
             self._phase = _START
@@ -176,7 +178,7 @@ class Incarnation(Life):
                 if shape.start:
                     await service.on_start()
                 has_started = True
-                if self._phase is _START and (self._starts_paused or self._owner.starts_paused(self._record)):
+                if self._phase is _START and (self._starts_paused or self._owner.starts_paused(self.record)):
                     self.hold()
                     await service.on_pause()
             except BaseException as exc:
@@ -195,23 +197,24 @@ class Incarnation(Life):
             except BaseException as exc:
                 self._fault(exc)
                 if shape.group and self._errors:
-                    self._owner.failing(self._record, self._errors[0])  # its services stop first, then it is woken
+                    self._owner.failing(self.record, self._errors[0])  # its services stop first, then it is woken
             if not shape.group:
                 break
         if self._phase is _UNREADY and returned:
-            self._note(ServiceError(f"{self._record.subject} returned from run() before it called ready()"))
+            self._note(ServiceError(f"{self.record.subject} returned from run() before it called ready()"))
         await self._end(has_started, returned)
 
     def _ready(self) -> None:
         self._phase = _RUN
         self._disarm()
-        self._owner.started(self._record)
+        self._owner.started(self.record)
 
     def _told_to_end(self) -> asyncio.Future[None]:
         self._wake = self._owner.loop.create_future()
         return self._wake
 
     async def _end(self, has_started: bool, returned: bool) -> None:
+        LIFE.set(self)
         unasked = self._phase in (_UNREADY, _RUN)
         if self._cancels:
             await self._settle()
@@ -221,19 +224,23 @@ class Incarnation(Life):
             self._to_end()
         if self._spawned:
             await self._reap(self._spawned)
-        if has_started and self._record.shape.stop:
-            await self._step(self._record.service.on_stop())
+        if has_started and self.record.shape.stop and not self._has_successor():
+            await self._step(self.record.service.on_stop())
         if self._stack is not None:
             await self._unwind(self._stack)
         if self._phase is not _LEFT:
             self._over(returned and unasked)
 
+    def _has_successor(self) -> bool:
+        """It was left behind, and only now gets on; what on_stop would give back is the next one's by now."""
+        return self._phase is _LEFT and self.record.life is not None
+
     def _over(self, returned: bool) -> None:
         if self._phase is not _END:
-            self._owner.ending(self._record)
+            self._owner.ending(self.record)
         self._phase = _OVER
         self._disarm()
-        self._owner.ended(self._record, self._errors or [], returned=returned)
+        self._owner.ended(self.record, self._errors or [], returned=returned)
 
     async def _step(self, work: Coroutine[Any, Any, Any]) -> None:
         """Await one step of the ending; what it raises is kept, and the next step follows."""
@@ -252,7 +259,7 @@ class Incarnation(Life):
         for task in tasks:
             if not task.done():
                 task.cancel()
-                self._owner.stuck(self._record, f"task {task.get_name()!r} at {where(task)}")
+                self._owner.stuck(self.record, f"task {task.get_name()!r} at {where(task)}")
 
     async def _unwind(self, stack: AsyncExitStack) -> None:
         """Leave what was entered: with the failure that ended the incarnation, or as after a body that is done."""
@@ -280,20 +287,21 @@ class Incarnation(Life):
         if self._stopping is not None:
             self._stopping._event.set()
         self._heeds = self._heeds and not self._is_held  # one that waits to be resumed does not see it
-        if self._phase is _RUN and not self._errors and (self._record.shape.drain or self._heeds):
+        if self._phase is _RUN and not self._errors and (self.record.shape.drain or self._heeds):
             self._phase = _DRAIN
-            if self._record.shape.drain:
-                self._draining = self._owner.create_task(self._drain(), f"{self._record.path} on_drain")
+            if self.record.shape.drain:
+                self._draining = self._owner.create_task(self._drain(), f"{self.record.path} on_drain")
                 self._draining.add_done_callback(self._drain_over)
-            self._arm(self._owner.drain_timeout(self._record))
-        elif self._phase is _RUN and self._record.shape.group:
-            self._owner.drained(self._record, in_time=True)
+            self._arm(self._owner.drain_timeout(self.record))
+        elif self._phase is _RUN and self.record.shape.group:
+            self._owner.drained(self.record, in_time=True)
         else:
             self.finish()
 
     async def _drain(self) -> None:
+        LIFE.set(self)
         try:
-            await self._record.service.on_drain()
+            await self.record.service.on_drain()
         except CancelledError as exc:
             if self._phase is _DRAIN:
                 self._note(self._cancelled(exc))
@@ -310,13 +318,13 @@ class Incarnation(Life):
     def _drained(self, *, in_time: bool) -> None:
         self._disarm()
         self._phase = _DRAINED
-        self._owner.drained(self._record, in_time=in_time)
-        if not self._record.shape.group:
+        self._owner.drained(self.record, in_time=in_time)
+        if not self.record.shape.group:
             self.finish()
 
     def finish(self, cause: Exception | None = None) -> None:
         """End now, as failed if there is a `cause`: `run` is cancelled, `on_stop` called, what was entered unwound."""
-        if cause is not None and cause not in (self._errors or ()):
+        if cause is not None and not any(cause is error for error in self._errors or ()):
             self._note(cause)
         if self._phase is _NEW:
             self._to_end()  # a task cancelled before its first step would never take it
@@ -327,19 +335,19 @@ class Incarnation(Life):
     def fail(self, exc: BaseException) -> None:
         """Something beside the task failed: the incarnation ends, a group after its services."""
         self._fault(exc)
-        if self._record.shape.group and self._phase is _RUN and self._errors:
-            self._owner.failing(self._record, self._errors[0])
+        if self.record.shape.group and self._phase is _RUN and self._errors:
+            self._owner.failing(self.record, self._errors[0])
         else:
             self.finish()
 
     def _to_end(self) -> None:
         self._phase = _END
-        self._owner.ending(self._record)
-        self._arm(self._owner.stop_timeout(self._record))
+        self._owner.ending(self.record)
+        self._arm(self._owner.stop_timeout(self.record))
 
     def _interrupt(self) -> None:
         if self._task is None:
-            self._task = self._owner.create_task(self._end(True, False), self._record.path)
+            self._task = self._owner.create_task(self._end(True, False), self.record.path)
         elif self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
         else:
@@ -355,9 +363,9 @@ class Incarnation(Life):
     def hurry(self) -> None:
         """See `Life.hurry`."""
         if self._phase is _DRAIN:
-            timeout = self._owner.drain_timeout(self._record)
+            timeout = self._owner.drain_timeout(self.record)
         elif self._phase is _END and not self._late:
-            timeout = self._owner.stop_timeout(self._record)
+            timeout = self._owner.stop_timeout(self.record)
         else:
             return
         if self._deadline is not None and self._owner.loop.time() + timeout < self._deadline.when:
@@ -373,7 +381,7 @@ class Incarnation(Life):
             self._fault(CancelledError())  # before the task's first step, so that no step of its own could tell
             self._over(False)
         elif self._phase in (_START, _UNREADY):
-            timeout = f"{self._record.policy.start_timeout:g} s"
+            timeout = f"{self.record.policy.start_timeout:g} s"
             self._note(StartTimeout(self._late_text("was not ready after", timeout, "start_timeout")))
             self.finish()
         elif self._phase is _DRAIN:
@@ -387,20 +395,20 @@ class Incarnation(Life):
     def _overdue_end(self) -> None:
         self._late += 1
         if self._late == 1:
-            cut = self._owner.why_cut(self._record, self._record.policy.stop_timeout)
-            timeout = f"{self._owner.stop_timeout(self._record):.3g} s{cut}"
+            cut = self._owner.why_cut(self.record, self.record.policy.stop_timeout)
+            timeout = f"{self._owner.stop_timeout(self.record):.3g} s{cut}"
             self._note(StopTimeout(self._late_text("did not stop within", timeout, "stop_timeout")))
         if self._late < 3:
             self._cancel()
-            self._arm(grace(self._owner.stop_timeout(self._record)) / 2)
+            self._arm(grace(self._owner.stop_timeout(self.record)) / 2)
         else:
             self._phase = _LEFT
-            self._owner.stuck(self._record, f"its task at {where(self._task)}")
-            self._owner.ended(self._record, self._errors or [], returned=False)
+            self._owner.stuck(self.record, f"its task at {where(self._task)}")
+            self._owner.ended(self.record, self._errors or [], returned=False)
 
     def _late_text(self, what: str, timeout: str, field: str) -> str:
         place = where(self._task)
-        return f"{self._record.subject} {what} {timeout}, it is at {place}; raise {field} or see its log"
+        return f"{self.record.subject} {what} {timeout}, it is at {place}; raise {field} or see its log"
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -441,7 +449,7 @@ class Incarnation(Life):
 
     def _cancelled(self, exc: CancelledError) -> ServiceCancelled:
         error = ServiceCancelled(
-            f"the task of {self._record.subject} was cancelled, but not by Plait; "
+            f"the task of {self.record.subject} was cancelled, but not by Plait; "
             "find who calls cancel() on it, and call stop() instead"
         )
         error.__cause__ = exc
@@ -453,7 +461,7 @@ class Incarnation(Life):
         """Enter `manager` in this incarnation's task; see `Service.enter`."""
         if self._task is None or asyncio.current_task() is not self._task or self._phase is _OVER:
             raise LifecycleError(
-                f"{self._record.subject} called enter() outside its own task; what is entered there could not "
+                f"{self.record.subject} called enter() outside its own task; what is entered there could not "
                 "be left in the same task: call it in on_start or run"
             )
         if self._stack is None:
@@ -471,11 +479,11 @@ class Incarnation(Life):
         if self._phase not in (_NEW, _START, _UNREADY, _RUN, _DRAIN):
             coro.close()
             raise LifecycleError(
-                f"{self._record.subject} called spawn() while it was {self._record.state.value}; "
+                f"{self.record.subject} called spawn() while it was {self.record.state.value}; "
                 "spawn in on_start, run or while it runs"
             )
         task = self._owner.create_task(
-            contain(coro), f"{self._record.path} {name or getattr(coro, '__qualname__', 'spawned')}"
+            contain(coro, self), f"{self.record.path} {name or getattr(coro, '__qualname__', 'spawned')}"
         )
         task.add_done_callback(lambda _: coro.close())  # one cancelled before its first step has not begun it
         self._adopt(task)
@@ -495,7 +503,7 @@ class Incarnation(Life):
             return
         assert isinstance(exc, Exception)  # contain sees to it
         if self._phase in (_OVER, _LEFT):
-            context = {"message": f"a task {self._record.subject} left behind failed", "exception": exc, "task": task}
+            context = {"message": f"a task {self.record.subject} left behind failed", "exception": exc, "task": task}
             self._owner.loop.call_exception_handler(context)
         elif self._phase in (_DRAIN, _DRAINED, _END):
             self._note(exc)
@@ -506,9 +514,9 @@ class Incarnation(Life):
         """The awaitable `Service.stopping`; reading it in `run` asks for time to return."""
         if self._stopping is None:
             self._stopping = Stopping()
-            if self._record.state is STOPPING:
+            if self.record.state is STOPPING:
                 self._stopping._event.set()
-        if self._task is not None and self._record.shape.run and asyncio.current_task() is self._task:
+        if self._task is not None and self.record.shape.run and asyncio.current_task() is self._task:
             self._heeds = True
         return self._stopping
 
@@ -518,10 +526,10 @@ class Incarnation(Life):
         """Run a hook beside `run`; see beside.py. LifecycleError if it is ending."""
         if self._phase not in _RUNNING:
             work.close()
-            raise LifecycleError(f"{self._record.subject} is ending, so its {what} is not called")
-        text = f"{what} of {self._record.subject} was not done after {timeout:g} s"
+            raise LifecycleError(f"{self.record.subject} is ending, so its {what} is not called")
+        text = f"{what} of {self.record.subject} was not done after {timeout:g} s"
         late = partial(_late, _LATE.get(what, HookTimeout), text)
-        task = Beside(self._owner, work, f"{self._record.path} {what}", timeout, late, done).task
+        task = Beside(self._owner, self, work, f"{self.record.path} {what}", timeout, late, done).task
         if self._spawned is None:
             self._spawned = set()
         self._spawned.add(task)
@@ -531,7 +539,7 @@ class Incarnation(Life):
     @property
     def can_pause(self) -> bool:
         """Whether it has the hooks, or has asked `unpaused`."""
-        return self._asks or self._record.shape.pause
+        return self._asks or self.record.shape.pause
 
     @property
     def starts_paused(self) -> bool:
@@ -558,7 +566,7 @@ class Incarnation(Life):
         """See `Service.unpaused`."""
         if not self._asks:
             self._asks = True
-            self._owner.asks_unpaused(self._record)
+            self._owner.asks_unpaused(self.record)
         is_mine = asyncio.current_task() is self._task
         while (held := self._held) is not None:
             self._is_held = is_mine

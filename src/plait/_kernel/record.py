@@ -23,7 +23,12 @@ Done = Callable[[Any, Exception | None], None]
 class Life:
     """One incarnation, as the rest of the kernel sees it; incarnation.py has the only kind."""
 
-    __slots__ = ()
+    __slots__ = ("number", "record")
+
+    record: Record
+    """Whose life it is."""
+    number: int
+    """Of the incarnation."""
 
     async def enter(self, manager: Any) -> Any:
         """Enter a context manager in this incarnation's task, to be unwound when it ends."""

@@ -22,11 +22,12 @@ from plait._kernel.engine import Engine, engine_of
 from plait._kernel.health import Health
 from plait._kernel.hooks import HOOKS, Hooks, Shape
 from plait._kernel.host import Host
-from plait._kernel.incarnation import Stopping
+from plait._kernel.incarnation import Incarnation, Stopping
 from plait._kernel.policy import DEFAULT, Policy, duration
 from plait._kernel.record import NO_ARGUMENTS, Arguments, Record
 from plait._kernel.reserved import check_subclass, guard
 from plait._kernel.states import LIVE, Intent, State
+from plait._kernel.whose import check_present
 from plait.errors import LifecycleError
 
 P = ParamSpec("P")
@@ -196,7 +197,7 @@ class Service(Hooks):
 
         A `run` that has read it is given `drain_timeout` to return by itself before it is cancelled.
         """
-        return self._engine().life(self._record).stopping()
+        return self._life().stopping()
 
     @overload
     async def enter(self, manager: AbstractAsyncContextManager[T]) -> T: ...
@@ -210,7 +211,7 @@ class Service(Hooks):
         or when `run` returned. The tasks of a task group are then cancelled, as spawned ones are.
         LifecycleError anywhere but in `on_start`, `run` and `on_stop`.
         """
-        return await self._engine().life(self._record).enter(manager)
+        return await self._life().enter(manager)
 
     def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Run `coro` in a task that this incarnation owns.
@@ -219,7 +220,7 @@ class Service(Hooks):
         if the service is not running.
         """
         try:
-            life = self._engine().life(self._record)
+            life = self._life()
         except LifecycleError:
             coro.close()
             raise
@@ -249,19 +250,19 @@ class Service(Hooks):
             raise LifecycleError(
                 f"{type(self).__name__} is ready when its on_start returns; set readiness = 'manual' to say it yourself"
             )
-        self._engine().life(self._record).said_ready()
+        self._life().said_ready()
 
     def extend_start(self, seconds: float) -> None:
         """Ask for more time to start: `seconds` from now, if that is later than the deadline. No effect once ready."""
         seconds = duration("extend_start()", seconds)
-        self._engine().life(self._record).extend_start(seconds)
+        self._life().extend_start(seconds)
 
     async def unpaused(self) -> None:
         """Wait while it is paused; return at once if it is not.
 
         A service whose `run` calls this before it takes work can be paused without any hook.
         """
-        await self._engine().life(self._record).unpaused()
+        await self._life().unpaused()
 
     @property
     def _pause_mode(self) -> str | None:
@@ -279,7 +280,7 @@ class Service(Hooks):
 
         It does then, whatever is wanted meanwhile; the other way round it may still be paused at the end of its start.
         """
-        return self._engine().life(self._record).starts_paused
+        return self._life().starts_paused
 
     def _set_health(self, health: Health) -> None:
         """Say how well it does, where that is known without a check."""
@@ -293,6 +294,12 @@ class Service(Hooks):
     def _announce(self, endpoint: str) -> None:
         """Say that this incarnation accepts work at `endpoint`, a URL with the real port."""
         self._engine().announce(self._record, endpoint)
+
+    def _life(self) -> Incarnation:
+        """The present incarnation; LifecycleError if there is none, or if it is one that is over that asks."""
+        life = self._engine().life(self._record)
+        check_present(life)
+        return life
 
     def _engine(self) -> Engine:
         engine = engine_of(self._record)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from plait._kernel.incarnation import where
+from plait._kernel.whose import life_of
 from plait.errors import UsageError
 from plait.observe.logs import loop_failed
 
@@ -22,6 +24,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("plait")
 
+NAMED = 20
+"""How many tasks that nobody owns are told one by one."""
 TASKS_TIMEOUT = 1.0
 """How long tasks that nobody owns may take to end, once they are cancelled."""
 THREADS_TIMEOUT = 5.0
@@ -70,22 +74,34 @@ def _run(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
 
 
 async def _end_tasks() -> list[str]:
-    """Cancel whatever still runs; the names of what would not end."""
+    """Say who left a task behind, and cancel it, as whatever still runs; the names of what would not end."""
     mine = asyncio.current_task()
+    await asyncio.sleep(0)  # what is over already, or was cancelled just now, is nobody's fault
     others = {task for task in asyncio.all_tasks() if task is not mine}
+    _tell_leaked([task for task in others if not task.cancelling()])
     for task in others:
         task.cancel()
     stuck: set[asyncio.Task[Any]] = set()
     if others:
         _, stuck = await asyncio.wait(others, timeout=TASKS_TIMEOUT)
-        log.debug("%d tasks that no service owns were cancelled: %s", len(others), _names(others))
     closing = asyncio.ensure_future(asyncio.get_running_loop().shutdown_asyncgens())
     await asyncio.wait([closing], timeout=TASKS_TIMEOUT)
-    return [f"task {task.get_name()!r}" for task in stuck]
+    return [_text(task) for task in stuck]
 
 
-def _names(tasks: Iterable[asyncio.Task[Any]]) -> str:
-    return ", ".join(sorted(task.get_name() for task in tasks))
+def _tell_leaked(tasks: list[asyncio.Task[Any]]) -> None:
+    told = sorted(map(_text, tasks))
+    for text in told[:NAMED]:
+        log.warning("%s is owned by nobody, and ran on when all had stopped; start it by self.spawn()", text)
+    if len(told) > NAMED:
+        log.warning("and %d more tasks that nobody owns ran on when all had stopped", len(told) - NAMED)
+
+
+def _text(task: asyncio.Task[Any]) -> str:
+    """Its name, which service it comes from, and where it is."""
+    life = life_of(task)
+    whose = f" of {life.record.subject}, incarnation {life.number}," if life is not None else ""
+    return f"task {task.get_name()!r}{whose} at {where(task)}"
 
 
 def _end_threads(threads: Iterable[threading.Thread]) -> list[str]:
