@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -109,6 +112,203 @@ async def test_a_protocols_drain_is_called_once_and_it_ends_when_it_likes() -> N
         assert await reader.readline() == b"hello\n"
     assert len(drained) == 1
     assert server.stats.cut == 0
+    await close(writer)
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+async def test_a_protocol_is_told_when_nothing_that_was_sent_is_unread(
+    unix: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However silent its client is: not while it has paused reading. So one that closes at once has answered all."""
+    monkeypatch.setattr("plait.net.streams.GRACE", 0.02)
+    made: list[Any] = []
+
+    class Paused(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.Transport, transport)
+            self.transport.pause_reading()
+            self.seen = b""
+            made.append(self)
+
+        def data_received(self, data: bytes) -> None:
+            self.seen += data
+
+        def drain(self) -> None:
+            self.transport.write(self.seen)
+            self.transport.close()
+
+    async with running(Paused, f"unix://{tmp_path}/s" if unix else "tcp://127.0.0.1:0", drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        writer.write(b"hello\n")
+        while not made:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0.1)  # much longer than a client is silent who is idle
+        assert not stopping.done()
+        made[0].transport.resume_reading()
+        assert await reader.read() == b"hello\n"
+        await stopping
+    await close(writer)
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+@pytest.mark.parametrize("serve", ["handler", "protocol"])
+async def test_a_long_request_that_is_under_way_is_answered(unix: bool, serve: str, tmp_path: Path) -> None:
+    """Its pieces come faster than a client is silent who is idle, for longer than that."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for line in reader:
+            writer.write(line)
+
+    class Lines(Echo):
+        rest = b""
+        is_ending = False
+
+        def data_received(self, data: bytes) -> None:
+            self.rest += data
+            if self.rest.endswith(b"\n"):
+                self.transport.write(self.rest)
+                if self.is_ending:
+                    self.transport.close()
+
+        def drain(self) -> None:
+            self.is_ending = True
+            if not self.rest:
+                self.transport.close()
+
+    listen = f"unix://{tmp_path}/s" if unix else "tcp://127.0.0.1:0"
+    async with running(handler if serve == "handler" else Lines, listen, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        writer.write(b"begun ")
+        while server.stats.open == 0:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(server.stop())
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            writer.write(b"more ")
+        writer.write(b"end\n")
+        assert await reader.read() == b"begun " + b"more " * 10 + b"end\n"
+        await stopping
+    await close(writer)
+
+
+async def test_who_never_pauses_and_is_never_answered_ends_when_what_was_sent_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a syslog sender; one that was answered before has a request under way, and is waited for."""
+    monkeypatch.setattr("plait.net.streams.PATIENCE", 0.1)
+    loop = asyncio.get_running_loop()
+    seen = 0
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        while data := await reader.read(1000):
+            seen += len(data)
+            await asyncio.sleep(0)
+
+    async def send(writer: asyncio.StreamWriter, enough: asyncio.Event) -> None:
+        with contextlib.suppress(ConnectionError):
+            while not enough.is_set():
+                writer.write(b"x" * 100_000)
+                await writer.drain()
+
+    async with running(count, drain_timeout=5) as server:
+        _, writer = await connect(server)
+        enough = asyncio.Event()
+        sending = loop.create_task(send(writer, enough))
+        while not seen:
+            await asyncio.sleep(0)
+    assert server.stats.cut == 0
+    enough.set()
+    await asyncio.wait([sending])
+    await close(writer)
+
+
+async def test_a_busy_protocol_is_told_after_a_read_and_an_idle_one_when_it_has_been_silent() -> None:
+    """The first may be in the middle of something; neither has to wait for the other."""
+    told: list[str] = []
+
+    class Lines(Echo):
+        name = ""
+
+        def data_received(self, data: bytes) -> None:
+            self.name = self.name or data.decode().strip()
+            super().data_received(data)
+
+        def drain(self) -> None:
+            told.append(self.name)
+            self.transport.close()
+
+    async with running(Lines, drain_timeout=30) as server:
+        clients = {}
+        for name in ("idle", "busy"):
+            clients[name] = await connect(server)
+            clients[name][1].write(name.encode() + b"\n")
+            await clients[name][0].readline()
+        stopping = asyncio.create_task(server.stop())
+        reader, writer = clients["busy"]
+        answer = b"more\n"
+        while answer:  # never silent
+            writer.write(b"more\n")
+            answer = await reader.readline()
+        assert told == ["busy"]
+        await stopping
+    assert told == ["busy", "idle"]
+    for _, writer in clients.values():
+        await close(writer)
+
+
+async def test_what_a_protocol_writes_is_held_back_only_where_the_end_may_follow() -> None:
+    """Not an answer that is owed when the drain begins; the one to the read after which it is told, with the end."""
+    corked: list[bool] = []
+
+    class Later(Echo):
+        is_ending = False
+
+        def data_received(self, data: bytes) -> None:
+            asyncio.get_running_loop().call_later(0.05, self.answer, data)
+
+        def answer(self, data: bytes) -> None:
+            corked.append(bool(_is_corked(self.transport)))
+            self.transport.write(data)
+            if self.is_ending:
+                self.transport.close()
+
+        def drain(self) -> None:
+            self.is_ending = True
+
+    async with running(Later, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        while server.stats.open == 0:
+            await asyncio.sleep(0)
+        writer.write(b"one\n")
+        await asyncio.sleep(0.02)
+        stopping = asyncio.create_task(server.stop())
+        assert await reader.readline() == b"one\n"
+        writer.write(b"two\n")
+        assert await reader.read() == b"two\n"
+        await stopping
+    assert corked == [False, True]
+    await close(writer)
+
+
+def _is_corked(transport: asyncio.Transport) -> int:
+    return int(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+
+async def test_a_drain_that_raises_ends_its_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Logged and counted."""
+
+    class Broken(Echo):
+        def drain(self) -> None:
+            raise ValueError("broken")
+
+    async with running(Broken, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+    assert "drain() of a connection failed; it is closed" in caplog.text
+    assert (server.stats.failed, server.stats.cut) == (1, 0)
     await close(writer)
 
 

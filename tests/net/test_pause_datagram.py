@@ -13,7 +13,7 @@ from plait.errors import EndpointError, PauseFailed
 from plait.net import Datagram, DatagramServer
 from plait.net.sockets import Registry
 from test_datagram import Replying, reply, reply_later, running
-from test_pause import listenings
+from test_pause_server import listenings
 
 
 async def answer_to(client: socket.socket, data: bytes) -> bytes:
