@@ -66,14 +66,14 @@ def flatFormat(event: LogEvent) -> str:
 
 
 def extractField(field: str, event: LogEvent) -> Any:
-    """The value of a field as it stands in a format, `key[2].attribute!r`; text if it has a conversion.
+    """The value of a field of the event's format, as it stands there, `key[2].attribute!r`; with a conversion, text.
 
-    KeyError if it is not in the event.
+    KeyError if the format has no such field.
     """
     ((_, name, spec, conversion),) = aFormatter.parse("{" + field + "}")
     assert name is not None
     key = KeyFlattener().flatKey(name, spec, conversion)
     if "log_flattened" not in event:
-        event = {**event, "log_format": "{" + field + "}"}
+        event = dict(event)
         flattenEvent(event)
     return event["log_flattened"][key]

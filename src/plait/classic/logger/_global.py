@@ -54,7 +54,7 @@ class LogBeginner:
         size = self._DEFAULT_BUFFER_SIZE if initialBufferSize is None else initialBufferSize
         self._buffer = LimitedHistoryLogObserver(size)
         keep: Observer = FilteringLogObserver(self._buffer, [_without_failure]) if until_begun else self._buffer
-        self._temporary: LogPublisher | None = LogPublisher(keep, until_begun or _critical_to(errorStream))
+        self._temporary = LogPublisher(keep, until_begun or _critical_to(errorStream))
         self._log = Logger(namespace=__name__, observer=publisher)
         self._publisher = publisher
         self._stdio = stdio
@@ -79,24 +79,25 @@ class LogBeginner:
         chosen = list(observers)
         for observer in chosen:
             self._publisher.addObserver(observer)
-        if self._begun_at is not None:
+        if self._begun_at is None:
+            self._begin(chosen, discardBuffer)
+            self._begun_at = here
+        else:
             (file_now, line_now), (file_then, line_then) = here, self._begun_at
             self._log.warn(
                 MORE_THAN_ONCE_WARNING, fileNow=file_now, lineNow=line_now, fileThen=file_then, lineThen=line_then
             )
-            return
-        self._begun_at = here
-        if self._temporary is not None:
-            self._publisher.removeObserver(self._temporary)
-            self._temporary = None
-        if not discardBuffer:
-            for observer in chosen:
-                self._buffer.replayTo(observer)
-        self._buffer = LimitedHistoryLogObserver(0)
         self._warnings.showwarning = self.showwarning
         if redirectStandardIO:
             self._redirect("stdout", LogLevel.info)
             self._redirect("stderr", LogLevel.error)
+
+    def _begin(self, observers: list[Observer], discard: bool) -> None:
+        self._publisher.removeObserver(self._temporary)
+        if not discard:
+            for observer in observers:
+                self._buffer.replayTo(observer)
+        self._buffer = LimitedHistoryLogObserver(0)
 
     def _redirect(self, name: str, level: LogLevel) -> None:
         encoding = getattr(getattr(self._stdio, name), "encoding", None)

@@ -11,7 +11,6 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
 from io import UnsupportedOperation
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -30,7 +29,7 @@ from plait.classic.logger import (
     LogPublisher as _NewPublisher,
 )
 from plait.classic.logger._legacy import publishToNewObserver
-from plait.classic.python import failure
+from plait.classic.python import context, failure
 from plait.classic.python._shown import safe_repr, safe_str
 
 _T = TypeVar("_T")
@@ -51,17 +50,12 @@ class ILogObserver(Interface):
         """
 
 
-_context: ContextVar[EventDict] = ContextVar("log context")
-_DEFAULT_CONTEXT: EventDict = {"system": "-", "isError": 0}
+context.setDefault(ILogContext, {"system": "-", "isError": 0})
 
 
 def callWithContext(ctx: EventDict, func: Callable[..., _T], *args: Any, **kw: Any) -> _T:
     """What the call returns; all that is logged in it has what is in `ctx`, and in those around it."""
-    token = _context.set({**_context.get(_DEFAULT_CONTEXT), **ctx})
-    try:
-        return func(*args, **kw)
-    finally:
-        _context.reset(token)
+    return context.call({ILogContext: {**context.get(ILogContext), **ctx}}, func, *args, **kw)
 
 
 def callWithLogger(logger: Any, func: Callable[..., Any], *args: Any, **kw: Any) -> Any:
@@ -135,7 +129,7 @@ class LogPublisher:
 
     def msg(self, *message: Any, **kw: Any) -> None:
         """Log these, joined by spaces, or the %-format `format`; with these keys."""
-        event = {**_context.get(_DEFAULT_CONTEXT), **kw, "message": message, "time": time.time()}
+        event = {**context.get(ILogContext), **kw, "message": message, "time": time.time()}
         publishToNewObserver(self._published, event, textFromEventDict)
 
     def _startLogging(self, other: _Observer, setStdout: bool) -> None:
