@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from plait import Application, Group, Service, State, events
-from plait.errors import StartInterrupted
+from plait.errors import StartInterrupted, StopFailed
 
 
 class Worker(Service):
@@ -116,9 +118,10 @@ class Slow(Worker):
     """Is ready when it is told."""
 
     def __init__(self) -> None:
-        self.told = asyncio.Event()
+        self.told, self.begun = asyncio.Event(), asyncio.Event()
 
     async def on_start(self) -> None:
+        self.begun.set()
         await self.told.wait()
 
 
@@ -151,4 +154,29 @@ async def test_a_stop_of_the_application_goes_before_a_start_that_waits_for_an_e
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(outcomes[1], StartInterrupted)
     assert worker.state is State.STOPPED
+    await serving
+
+
+class Stuck(Slow):
+    """Neither gets ready nor stops cleanly."""
+
+    async def on_start(self) -> None:
+        try:
+            await super().on_start()
+        finally:
+            raise OSError("on purpose")
+
+
+async def test_what_an_operator_stops_while_it_starts_fails_no_start_however_it_stops() -> None:
+    """It is down; the application starts without it."""
+    app = Application("model")
+    stuck, slow = app.add(Stuck(), name="stuck"), app.add(Slow(), name="slow")
+    serving = asyncio.create_task(app.serve())
+    await slow.begun.wait()
+    with pytest.raises(StopFailed):
+        await stuck.stop()
+    slow.told.set()
+    await app.wait_ready()
+    assert stuck.state is State.FAILED
+    await app.stop()
     await serving

@@ -213,10 +213,10 @@ class Start(Ordered):
                 self._skip(dependent, record)
             self._pump()
             return False
-        if record.error is not None:
+        if record.error is not None and (record.by_itself or _is_passed_on(record, record.error)):
             self.failed(record, record.error)
             return True
-        if record in self._members:  # an operator stopped it while it was starting
+        if record in self._members:  # an operator stopped it while it was starting, and be it uncleanly
             del self._members[record]
             for dependent in self._blocks.pop(record, ()):
                 self._skip(dependent, record)
@@ -443,8 +443,7 @@ class Stop(Ordered):
 
     def _went_wrong(self, record: Record, error: Exception) -> bool:
         """Whether this is an error of stopping, and not what a service failed of before, or its group with it."""
-        is_passed_on = any(child.error is error for child in (record.children or {}).values())
-        return error is not self.cause and not record.by_itself and not is_passed_on
+        return error is not self.cause and not record.by_itself and not _is_passed_on(record, error)
 
     def _cause_of(self, record: Record) -> Exception | None:
         return self.cause if record is self.target else None
@@ -452,6 +451,11 @@ class Stop(Ordered):
     def _complete(self) -> None:
         self._close()
         self._then()
+
+
+def _is_passed_on(group: Record, error: Exception) -> bool:
+    """Whether a group failed of what one of its services failed of."""
+    return any(child.error is error for child in (group.children or {}).values())
 
 
 def withdraw(engine: Engine, records: Iterable[Record]) -> None:
