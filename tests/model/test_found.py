@@ -157,6 +157,19 @@ async def test_a_stop_of_the_application_goes_before_a_start_that_waits_for_an_e
     await serving
 
 
+async def test_who_waits_for_the_start_of_what_is_stopped_with_all_it_needs_hears_that() -> None:
+    """And not that it will start when that is there."""
+    app = Application("model")
+    app.add(Worker(), name="need")
+    slow = app.add(Slow(), needs=["need"])
+    serving = asyncio.create_task(app.serve())
+    await slow.begun.wait()
+    calls = [asyncio.create_task(call) for call in (slow.start(), app.stop())]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(outcomes[0], StartInterrupted)
+    await serving
+
+
 class Stuck(Slow):
     """Neither gets ready nor stops cleanly."""
 

@@ -67,7 +67,7 @@ async def start(record: Record) -> None:
         operation.launch()
     await join_start(operation)
     raise_start(operation)
-    _raise_left_out(record)
+    _raise_left_out(engine, record)
 
 
 async def _stopped(engine: Engine, record: Record) -> None:
@@ -139,7 +139,7 @@ def _start_of(engine: Engine, record: Record) -> Start | None:
 async def _wait_ready(engine: Engine, operation: Start, record: Record) -> None:
     await asyncio.wait([engine.next_rest(record), operation.done], return_when=asyncio.FIRST_COMPLETED)
     if not record.met:
-        _raise_left_out(record)
+        _raise_left_out(engine, record)
         if record.error is not None:
             raise StartFailed(f"{record.subject} did not start: {record.error}", [record.error])
         raise StartInterrupted(f"{record.subject} was stopped while it was starting")
@@ -166,8 +166,8 @@ def raise_start(operation: Start) -> None:
         raise StartInterrupted(f"{subject} was stopped while it was starting")
 
 
-def _raise_left_out(record: Record) -> None:
-    if record.state in AT_REST and not record.met and (need := missing(record)) is not None:
+def _raise_left_out(engine: Engine, record: Record) -> None:
+    if engine.supervision.is_waiting(record) and (need := missing(record)) is not None:
         raise LifecycleError(
             f"{record.subject} needs {need.subject}, which is {need.state.value}; it will start when that is there"
         )

@@ -92,6 +92,10 @@ class Supervision:
     def wait_for(self, record: Record, need: Record) -> None:
         """It shall start when `need` is there."""
 
+    def is_waiting(self, record: Record) -> bool:
+        """Whether it shall start as soon as it may."""
+        return False
+
     def bring_back(self, records: Iterable[Record], reason: str) -> None:
         """They were stopped, and shall start again as soon as they may."""
 
