@@ -298,7 +298,7 @@ STARTS_AND_STOPS = (
     mutant("what is down is started", "operations", "(record.intent is DOWN or (", "(False or (", START),
     mutant(
         "on_stop follows an on_start that failed", "incarnation",
-        "if has_started and self._record.shape.stop:", "if self._record.shape.stop:", "test_start.py",
+        "if has_started and self.record.shape.stop and", "if self.record.shape.stop and", "test_start.py",
     ),
 )  # fmt: skip
 
