@@ -79,6 +79,13 @@ def make_small() -> Application:
     return app
 
 
+def not_cancelled_any_more() -> None:
+    """A timeout around the test would else take the cancellation for its own."""
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
 def lose(run: Running, path: str) -> None:
     """Make a service fail, and not by a fault."""
     record = run[path]._record
@@ -195,6 +202,7 @@ async def test_an_application_that_fails_cancels_the_body() -> None:
             run.faults.crash("db", ValueError("lost"))
             await asyncio.Event().wait()
     assert len(caught.value.exceptions) == 1
+    not_cancelled_any_more()
     await asyncio.sleep(1)
 
 
@@ -205,6 +213,7 @@ async def test_a_body_that_is_over_when_the_application_fails() -> None:
         async with running(failing()) as run:
             run.faults.crash("db", ValueError("lost"))
             await run.ended()
+    not_cancelled_any_more()
     await asyncio.sleep(1)
     with pytest.raises(ApplicationFailed, match="lost") as caught:
         async with running(failing()) as run:

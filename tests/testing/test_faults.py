@@ -439,6 +439,8 @@ async def test_what_cannot_be_struck_is_refused() -> None:
         with pytest.raises(LookupError, match="'c'"):
             faults.crash("c")
         assert faults.put == []
+    with pytest.raises(ValueError, match="'on_begin' is no hook"):
+        Faults().fail("a", "on_begin")
 
 
 async def test_put_on_while_it_runs() -> None:
@@ -451,3 +453,26 @@ async def test_put_on_while_it_runs() -> None:
             assert put[2].strikes == 1
         assert now() == 4
         assert [fault.strikes for fault in put] == [1, 1, 1]
+
+
+async def test_a_stop_is_struck_of_a_service_that_has_no_task() -> None:
+    """Put on while it runs, and by itself."""
+    app = app_of(Bare())
+    with Faults(app) as faults:
+        async with app:
+            fault = faults.slow("a", "on_stop", 2)
+        assert (fault.strikes, now()) == (1, 2)
+
+
+async def test_a_check_that_is_restored_is_forgotten() -> None:
+    """The service is as healthy as one without a check, and nothing is due any more."""
+    app = app_of(Bare())
+    async with app:
+        with Faults(app) as faults:
+            fault = faults.fail("a", "check")
+            await advance(25)
+            assert fault.strikes == 3
+            assert app["a"].health.level.value == "unready"
+        assert app["a"].health.level.value == "ready"
+        await settle()
+        assert app["a"]._engine().deadlines._live == 0

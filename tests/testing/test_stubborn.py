@@ -139,3 +139,17 @@ async def test_what_is_owed_reaches_the_next_wait() -> None:
     stubborn.give_in()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)
+
+
+async def test_work_that_ends_in_time_leaves_no_timer() -> None:
+    """Though it was about to give in."""
+    future = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        await future
+
+    _, task = await start(work(), 1000)
+    task.cancel()
+    await turns(2)
+    future.set_result(None)
+    await task

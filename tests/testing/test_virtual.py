@@ -210,7 +210,9 @@ def test_the_clock_stands_still_while_the_loops_threads_end() -> None:
     """From Python 3.12 on that has a timeout of its own, which would be over at once."""
 
     async def main() -> float:
-        await asyncio.to_thread(int)
+        pool = ThreadPoolExecutor()
+        virtual().set_default_executor(pool)
+        pool.submit(time.sleep, 0.1)
         timer = virtual().call_later(1, int)
         await virtual().shutdown_default_executor()
         timer.cancel()
