@@ -9,7 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from plait.classic import internet
+
 
 def default_reactor() -> Any:
     """What `from plait.classic.internet import reactor` gives."""
-    return import_module("plait.classic.internet.reactor")
+    return vars(internet).get("reactor") or import_module("plait.classic.internet.reactor")

@@ -174,9 +174,16 @@ class DelayedCalls:
         self._live = 0
         self._disarm()
 
-    def call(self, when: float, func: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any]) -> DelayedCall:
+    def call(
+        self,
+        when: float,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+        seconds: Callable[[], float],
+    ) -> DelayedCall:
         """Call this at a time of `seconds`."""
-        call = DelayedCall(when, func, args, kw, self._cancelled, self._moved, self.seconds)
+        call = DelayedCall(when, func, args, kw, self._cancelled, self._moved, seconds)
         heappush(self._heap, (when, next(self._sequence), call))
         self._live += 1
         if when < self._armed:

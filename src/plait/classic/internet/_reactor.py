@@ -88,6 +88,7 @@ class Reactor:
         self._was_stopped = False
         self._events: dict[str, SystemEvent] = {}
         self._calls = DelayedCalls(_call_failed)
+        self.seconds = self._calls.seconds
         self._files = Files()
         self._open: dict[Any, None] = {}
         """Connections on the loop's own transports, which the shutdown ends."""
@@ -121,6 +122,7 @@ class Reactor:
             self._open.clear()
             self._adoptions.clear()
         self._calls.bind(loop)
+        self.seconds = self._calls.seconds
         self._files.bind(loop)
         waiting, self._waiting_for_loop = self._waiting_for_loop, []
         for call in waiting:
@@ -132,10 +134,13 @@ class Reactor:
         """Call this as soon as there is a loop: now, if there is."""
         if _get_running_loop() is not self._loop:
             self._bind()
-        if self._loop is None or (self._loop is not _get_running_loop() and not self._loop.is_running()):
+        loop = self._loop
+        if loop is None or loop.is_closed():
             self._waiting_for_loop.append(call)
-        else:
+        elif loop is _get_running_loop():
             call()
+        else:  # our own, between two runs
+            loop.call_soon(_guarded, call)
 
     def _adopt(self, sock: Any, connection: Any) -> None:
         """Give a connected socket to a connection, which is told with connection_made."""
@@ -359,9 +364,8 @@ class Reactor:
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
-    def seconds(self) -> float:
-        """Seconds since the epoch, by a clock that only goes forward; on a virtual loop, by its own."""
-        return self._calls.seconds()
+    seconds: Callable[[], float]
+    """Seconds since the epoch, by a clock that only goes forward; on a virtual loop, by its own."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> DelayedCall:
         """Call this in `delay` seconds; calls are made in the order of their times, then in that of these calls."""
@@ -371,8 +375,8 @@ class Reactor:
             _must_be_callable(callable)
         if _get_running_loop() is not self._loop:
             self._bind()
-        calls = self._calls
-        return calls.call(calls.seconds() + delay, callable, args, kw)
+        seconds = self.seconds
+        return self._calls.call(seconds() + delay, callable, args, kw, seconds)
 
     def getDelayedCalls(self) -> Sequence[DelayedCall]:
         """Those that are to come, the earliest first."""
@@ -385,7 +389,6 @@ class Reactor:
     def runUntilCurrent(self) -> None:
         """Make the calls that are due."""
         self._run_from_threads()
-        self._calls.run_due()
 
     # -- threads --------------------------------------------------------------------------------------------------------
 
@@ -407,14 +410,13 @@ class Reactor:
 
     def _run_from_threads(self) -> None:
         self._is_woken = False
-        for _ in range(len(self._from_threads)):
+        for _ in range(len(self._from_threads)):  # those that these ask for come in the next turn
             f, args, kwargs = self._from_threads.popleft()
             try:
                 f(*args, **kwargs)
             except BaseException:
                 log.err()
-        if self._from_threads and not self._is_woken:
-            self._wake()
+        self._calls.run_due()
 
     def getThreadPool(self) -> ThreadPool:
         """The pool, which works once the reactor runs, and is stopped with it."""

@@ -101,7 +101,9 @@ class BaseConnector:
             self.factoryStarted = 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__qualname__} instance at {id(self):#x} {self.state} to {self.getDestination()}>"
+        kind = type(self)
+        where = self.getDestination()
+        return f"<{kind.__module__}.{kind.__qualname__} instance at {id(self):#x} {self.state} {where}>"
 
 
 __all__ = ["BaseConnector", "DelayedCall"]

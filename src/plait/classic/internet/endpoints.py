@@ -84,7 +84,7 @@ class _WrappingProtocol(Protocol):
         self._wrappedProtocol.handshakeCompleted()
 
 
-class _WrappingFactory(ClientFactory):
+class _WrappingFactory(ClientFactory[Any]):
     """Makes one connection for a factory's protocol, and tells `_onConnection` of it, or of why there is none."""
 
     protocol = _WrappingProtocol

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from plait.classic import internet
 from plait.classic.internet import error
 
 CONNECTION_DONE = error.ConnectionDone("Connection done")
@@ -15,15 +17,10 @@ def installReactor(reactor: Any = None) -> None:
 
     `ReactorAlreadyInstalledError` if that has been imported: a process has one, and it is there from then on.
     """
-    import sys
-
-    import plait.classic.internet as package
-
-    name = f"{package.__name__}.reactor"
-    if name in sys.modules:
+    if hasattr(internet, "reactor"):
         raise error.ReactorAlreadyInstalledError("reactor already installed")
-    sys.modules[name] = reactor
-    package.reactor = reactor  # type: ignore[attr-defined]
+    sys.modules[f"{internet.__name__}.reactor"] = reactor
+    internet.reactor = reactor
 
 
 __all__ = ["CONNECTION_DONE", "CONNECTION_LOST", "installReactor"]

@@ -80,11 +80,11 @@ class Factory(Generic[P]):
         return protocol
 
 
-class ServerFactory(Factory[Any]):
+class ServerFactory(Factory[P]):
     """A factory for those who listen."""
 
 
-class ClientFactory(Factory[Any]):
+class ClientFactory(Factory[P]):
     """A factory for those who connect; it hears of each attempt and of its end."""
 
     def startedConnecting(self, connector: Any) -> None:
@@ -97,7 +97,7 @@ class ClientFactory(Factory[Any]):
         """The connection that came of it has ended; `connector.connect()` makes another."""
 
 
-class _InstanceFactory(ClientFactory):
+class _InstanceFactory(ClientFactory[Any]):
     """Hands one protocol, or the reason why there is none, to a Deferred, in a turn of the loop of its own."""
 
     noisy = False
@@ -183,7 +183,7 @@ class ClientCreator:
         return deferred
 
 
-class ReconnectingClientFactory(ClientFactory):
+class ReconnectingClientFactory(ClientFactory[P]):
     """Connects again, each time after a longer wait.
 
     A protocol that is content calls `resetDelay` of its factory once it has done what it is for. Seconds; a delay is
@@ -229,10 +229,10 @@ class ReconnectingClientFactory(ClientFactory):
             if self.noisy:
                 log.info("Abandoning {connector} after {retries} retries.", connector=connector, retries=self.retries)
             return
-        self.delay = self._next_delay()
+        delay, self.delay = self.delay, self._next_delay()
         if self.noisy:
-            log.info("{connector} will retry in {delay} seconds", connector=connector, delay=int(self.delay))
-        self._callID = self._clock().callLater(self.delay, self._reconnect, connector)
+            log.info("{connector} will retry in {delay} seconds", connector=connector, delay=int(delay))
+        self._callID = self._clock().callLater(delay, self._reconnect, connector)
 
     def _next_delay(self) -> float:
         delay = min(self.delay * self.factor, self.maxDelay)
@@ -253,10 +253,11 @@ class ReconnectingClientFactory(ClientFactory):
             self._callID.cancel()
             self._callID = None
         self.continueTrying = 0
-        try:
-            self.connector.stopConnecting()
-        except error.NotConnectingError:
-            pass
+        if self.connector is not None:
+            try:
+                self.connector.stopConnecting()
+            except error.NotConnectingError:  # it is connected, or waits
+                pass
 
     def resetDelay(self) -> None:
         """The connection is good: the next retry is again the first."""

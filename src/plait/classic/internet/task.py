@@ -7,6 +7,7 @@ with `Clock`. What a call returns is waited for if it is a Deferred.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -74,7 +75,13 @@ class LoopingCall:
 
     @property
     def deferred(self) -> defer.Deferred[LoopingCall] | None:
-        """What `start` returned, while it runs."""
+        """What `start` returned, while it runs; deprecated in Twisted."""
+        warnings.warn(
+            "twisted.internet.task.LoopingCall.deferred was deprecated in Twisted 16.0.0;"
+            " please use the deferred returned by start() instead",
+            category=DeprecationWarning,
+            stacklevel=2,
+        )
         return self._deferred
 
     def start(self, interval: float, now: bool = True) -> defer.Deferred[LoopingCall]:
@@ -193,7 +200,7 @@ class CooperativeTask:
         self._iterator = iterator
         self._cooperator = cooperator
         self._waiting: list[defer.Deferred[Any]] = []
-        self._pauses = 0
+        self._pauseCount = 0
         self._ended: SchedulerError | None = None
         self._result: Any = None
         cooperator._add(self)
@@ -210,16 +217,16 @@ class CooperativeTask:
     def pause(self) -> None:
         """Take no step until `resume`; may be asked for several times. `TaskFinished` if it has ended."""
         self._must_go_on()
-        self._pauses += 1
-        if self._pauses == 1:
+        self._pauseCount += 1
+        if self._pauseCount == 1:
             self._cooperator._remove(self)
 
     def resume(self) -> None:
         """Go on. `NotPaused` if it is not paused."""
-        if not self._pauses:
+        if not self._pauseCount:
             raise NotPaused
-        self._pauses -= 1
-        if not self._pauses and self._ended is None:
+        self._pauseCount -= 1
+        if not self._pauseCount and self._ended is None:
             self._cooperator._add(self)
 
     def stop(self) -> None:
@@ -234,7 +241,7 @@ class CooperativeTask:
     def _end(self, how: SchedulerError, result: Any) -> None:
         self._ended = how
         self._result = result
-        if not self._pauses:
+        if not self._pauseCount:
             self._cooperator._remove(self)
         for deferred in self._waiting:
             deferred.callback(result)

@@ -44,6 +44,51 @@ def _address_of(type: str, sockname: Any, family: int) -> Any:
     return address.IPv4Address(type, *sockname[:2])  # type: ignore[arg-type]
 
 
+class _Held(asyncio.Protocol):
+    """Stands in for a connection that was paused while it was being made, which uvloop does not heed: what comes all
+    the same (once; then it is paused in earnest) waits here until the connection is resumed."""
+
+    def __init__(self, connection: Connection, transport: Any) -> None:
+        self._connection = connection
+        self._transport = transport
+        self._data = b""
+        self._has_ended = False
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._has_ended = True
+        return True
+
+    def release(self) -> None:
+        """Hand on what waits; then be gone, unless paused again."""
+        connection, data = self._connection, self._data
+        if not connection.reading or connection._is_over:
+            return
+        self._data = b""
+        if data:
+            connection.data_received(data)
+        if connection.reading and not connection._is_over:
+            connection._held = None
+            self._transport.set_protocol(connection)
+            if self._has_ended and not connection.eof_received():
+                self._transport.close()
+            elif not self._has_ended and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connection.connection_lost(exc)
+
+
 @implementer(
     interfaces.ITLSTransport,
     interfaces.IConsumer,
@@ -65,6 +110,7 @@ class Connection(asyncio.Protocol):
     logstr = "-"
 
     _transport: Any = None
+    _held: _Held | None = None
     _reason: Failure | None = None
     """Why it ends, where that is not what the loop says."""
     _is_full = False
@@ -101,6 +147,8 @@ class Connection(asyncio.Protocol):
         except BaseException:
             log.err()
             self._fail(Failure())
+        if not self.reading and self.connected and type(transport).__module__.startswith("uvloop"):
+            self._held = _Held(self, transport)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -285,7 +333,10 @@ class Connection(asyncio.Protocol):
         """Read on."""
         if not self.reading and not self._lost_read and self.connected and not self._transport.is_closing():
             self.reading = True
-            self._transport.resume_reading()
+            if self._held is not None:
+                self.reactor._running_loop().call_soon(self._held.release)
+            else:
+                self._transport.resume_reading()
 
     def pauseProducing(self) -> None:
         """Read nothing until resumeProducing."""

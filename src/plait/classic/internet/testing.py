@@ -304,9 +304,9 @@ class MemoryReactor:
     def __init__(self) -> None:
         self.hasInstalled = False
         self.running = False
-        self.hasRun = True
-        self.hasStopped = True
-        self.hasCrashed = True
+        self.hasRun = False
+        self.hasStopped = False
+        self.hasCrashed = False
         self.whenRunningHooks: list[tuple[Callable[..., Any], Any, Any]] = []
         self.triggers: dict[str, dict[str, list[tuple[Callable[..., Any], Any, Any]]]] = {}
         self.tcpClients: list[Any] = []
@@ -341,7 +341,8 @@ class MemoryReactor:
             raise error.ReactorAlreadyRunning
         self.running = True
         self.hasRun = True
-        for f, args, kwargs in self.whenRunningHooks:
+        while self.whenRunningHooks:  # a hook may add another
+            f, args, kwargs = self.whenRunningHooks.pop(0)
             f(*args, **kwargs)
         self.stop()
 
@@ -375,8 +376,8 @@ class MemoryReactor:
         raise NotImplementedError
 
     def callWhenRunning(self, callable: Callable[..., Any], *args: Any, **kw: Any) -> None:
-        """Remember it; now, if it runs."""
-        if self.running:
+        """Remember it for `run`; once that was called, call it now."""
+        if self.hasRun:
             callable(*args, **kw)
         else:
             self.whenRunningHooks.append((callable, args, kw))

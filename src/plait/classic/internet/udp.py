@@ -340,10 +340,10 @@ class MulticastPort(Port):
 
     def _membership(self, addr: str, interface: Any, *, join: bool) -> defer.Deferred[Any]:
         if self._is_v6:
-            return defer.maybeDeferred(self._change_v6, addr, int(interface or 0), join)
+            return defer.maybeDeferred(self._change_v6, addr, interface or 0, join)
         names: Any = [self.reactor.resolve(addr), self.reactor.resolve(interface)]
         joined: Any = defer.gatherResults(names, consumeErrors=True)
-        joined.addErrback(lambda failure: failure.value.subFailure)
+        joined.addErrback(lambda _: Failure(error.MulticastJoinError(addr, interface, "there is no such address")))
         return joined.addCallback(lambda both: self._change_v4(*both, join))  # type: ignore[no-any-return]
 
     def _change_v4(self, group: str, interface: str, join: bool) -> None:
@@ -356,8 +356,11 @@ class MulticastPort(Port):
             interface,
         )
 
-    def _change_v6(self, group: str, interface: int, join: bool) -> None:
-        request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", interface)
+    def _change_v6(self, group: str, interface: Any, join: bool) -> None:
+        try:
+            request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", int(interface))
+        except (ValueError, OSError) as raised:
+            raise error.MulticastJoinError(group, interface, *raised.args) from None
         option = socket.IPV6_JOIN_GROUP if join else socket.IPV6_LEAVE_GROUP
         self._change(socket.IPPROTO_IPV6, option, request, group, interface)
 

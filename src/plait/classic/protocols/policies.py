@@ -15,7 +15,7 @@ from zope.interface import directlyProvides, providedBy
 
 from plait.classic.internet import error, interfaces
 from plait.classic.internet._default import default_reactor
-from plait.classic.internet.protocol import ClientFactory, Protocol, ServerFactory
+from plait.classic.internet.protocol import ClientFactory, P, Protocol, ServerFactory
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
 
@@ -32,14 +32,12 @@ class ProtocolWrapper(Protocol):
     disconnecting: bool | int = 0
 
     def __init__(self, factory: Any, wrappedProtocol: Any) -> None:
-        self.wrappedProtocol = wrappedProtocol
+        self.wrappedProtocol: Any = wrappedProtocol
         self.factory = factory
 
     def logPrefix(self) -> str:
-        """What log lines call it: the wrapped protocol, and, if it is of a kind of its own, itself."""
-        name = _prefix(self.wrappedProtocol)
-        mine = type(self).__name__
-        return f"{name} ({mine})" if type(self) is not ProtocolWrapper else name
+        """What log lines call it: the wrapped protocol, and itself."""
+        return f"{_prefix(self.wrappedProtocol)} ({type(self).__name__})"
 
     def makeConnection(self, transport: Any) -> None:
         """Keep the transport, and be one that provides what it does."""
@@ -99,10 +97,10 @@ class ProtocolWrapper(Protocol):
         """Hand it on."""
         self.factory.unregisterProtocol(self)
         self.wrappedProtocol.connectionLost(reason)
-        self.__dict__.pop("wrappedProtocol", None)  # the two refer to each other
+        self.wrappedProtocol = None  # the two refer to each other
 
 
-class WrappingFactory(ClientFactory):
+class WrappingFactory(ClientFactory[P]):
     """Wraps each protocol of another factory; `protocol` says with what."""
 
     protocol: Any = ProtocolWrapper
@@ -204,7 +202,7 @@ class ThrottlingProtocol(ProtocolWrapper):
             self.producer.resumeProducing()
 
 
-class ThrottlingFactory(WrappingFactory):
+class ThrottlingFactory(WrappingFactory[P]):
     """Bounds the number of connections, and the bytes per second that all of them together read and write.
 
     Over a limit, all wait for as long as what was too much would have taken.
@@ -306,7 +304,7 @@ class ThrottlingFactory(WrappingFactory):
                     setattr(self, name, None)
 
 
-class LimitConnectionsByPeer(WrappingFactory):
+class LimitConnectionsByPeer(WrappingFactory[P]):
     """Bounds the number of connections of each host."""
 
     maxConnectionsPerPeer = 5
@@ -331,7 +329,7 @@ class LimitConnectionsByPeer(WrappingFactory):
         WrappingFactory.unregisterProtocol(self, p)
 
 
-class LimitTotalConnectionsFactory(ServerFactory):
+class LimitTotalConnectionsFactory(ServerFactory[P]):
     """Bounds the number of connections; its protocol is wrapped so that it counts. Over the limit, a connection gets
     an `overflowProtocol`, or is dropped if there is none."""
 
@@ -418,7 +416,7 @@ class TimeoutProtocol(ProtocolWrapper):
         self.loseConnection()
 
 
-class TimeoutFactory(WrappingFactory):
+class TimeoutFactory(WrappingFactory[P]):
     """Closes connections that are silent for `timeoutPeriod` seconds."""
 
     protocol = TimeoutProtocol
@@ -459,7 +457,10 @@ class TimeoutMixin:
         previous, self.timeOut = self.timeOut, period
         if self.__timeoutCall is not None:
             if period is None:
-                self.__timeoutCall.cancel()
+                try:
+                    self.__timeoutCall.cancel()
+                except (error.AlreadyCalled, error.AlreadyCancelled):
+                    pass
                 self.__timeoutCall = None
             else:
                 self.__timeoutCall.reset(period)
@@ -493,7 +494,7 @@ class SpewingProtocol(ProtocolWrapper):
         ProtocolWrapper.write(self, data)
 
 
-class SpewingFactory(WrappingFactory):
+class SpewingFactory(WrappingFactory[P]):
     """Logs what passes."""
 
     protocol = SpewingProtocol
@@ -549,7 +550,7 @@ class TrafficLoggingProtocol(ProtocolWrapper):
         ProtocolWrapper.loseConnection(self)
 
 
-class TrafficLoggingFactory(WrappingFactory):
+class TrafficLoggingFactory(WrappingFactory[P]):
     """Writes what passes each connection to a file of its own, whose name begins with `logfilePrefix`."""
 
     protocol = TrafficLoggingProtocol

@@ -304,7 +304,7 @@ class TLSMemoryBIOProtocol(ProtocolWrapper):
         return name.encode() if name else None
 
 
-class TLSMemoryBIOFactory(WrappingFactory):
+class TLSMemoryBIOFactory(WrappingFactory[Any]):
     """Wraps each protocol of another factory in TLS.
 
     `contextFactory` is an `ssl.SSLContext`, something whose getContext() gives one, or a maker of connections.
@@ -385,7 +385,7 @@ class _Underneath:
         return getattr(self._connection, name)
 
 
-class _OneProtocol(WrappingFactory):
+class _OneProtocol(WrappingFactory[Any]):
     """The factory of one TLS protocol, on a connection whose protocol there is already."""
 
     def __init__(self, maker: Any) -> None:

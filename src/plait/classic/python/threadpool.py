@@ -16,7 +16,8 @@ from typing import Any
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
 
-Work = Callable[[], None]
+Work = list[Any]
+"""Whom to tell, what to call and with what, and in which context; emptied once it is begun."""
 
 
 class ThreadPool:
@@ -86,9 +87,8 @@ class ThreadPool:
         """
         if self.joined:
             return
-        context = contextvars.copy_context()
         with self._changed:
-            self._work.append(lambda: context.run(_do, onResult, func, args, kw))
+            self._work.append([onResult, func, args, kw, contextvars.copy_context()])
             if self.started and len(self._work) > len(self.waiters) and self.workers < self.max:
                 self._start_one()
             self._changed.notify()
@@ -126,6 +126,13 @@ class ThreadPool:
         log.msg(f"workers: {self.working}")
         log.msg(f"total: {self.threads}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What to pickle: the limits."""
+        return {"min": self.min, "max": self.max, "name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["min"], state["max"], state["name"])  # type: ignore[misc]
+
     def _start_one(self) -> None:
         name = f"PoolThread-{self.name or id(self)}-{len(self.threads)}"
         thread = self.threadFactory(name=name, target=self._worker, daemon=True)
@@ -136,8 +143,7 @@ class ThreadPool:
     def _worker(self) -> None:
         thread = self.currentThread()
         while (work := self._next(thread)) is not None:
-            work()
-            del work  # it may hold much
+            _do(work)
 
     def _next(self, thread: threading.Thread) -> Work | None:
         """The next work, or None if this thread is to end."""
@@ -155,18 +161,20 @@ class ThreadPool:
             return self._work.popleft()
 
 
-def _do(
-    onResult: Callable[[bool, Any], object] | None, func: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any]
-) -> None:
+def _do(work: Work) -> None:
+    """Call, then tell; what was called with is let go before whoever is told could ask for it."""
+    onResult, func, args, kw, context = work
+    work.clear()
     try:
-        ok, result = True, func(*args, **kw)
+        ok, result = True, context.run(func, *args, **kw)
     except BaseException:
         ok, result = False, Failure()
         if onResult is None:
             log.err(result)
+    del func, args, kw
     if onResult is not None:
         try:
-            onResult(ok, result)
+            context.run(onResult, ok, result)
         except BaseException:
             log.err()
 
