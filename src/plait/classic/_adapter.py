@@ -18,20 +18,21 @@ from collections.abc import Callable
 from typing import Any
 
 from plait._kernel.application import Application
-from plait._kernel.engine import engine_of
 from plait._kernel.events import Event, StateChanged
 from plait._kernel.graph import find
 from plait._kernel.group import Group
 from plait._kernel.service import Service, snake_case
 from plait._kernel.states import AT_REST, LIVE, STOPPING, Intent
 from plait.classic import _host
-from plait.classic._waiting import settled, task_of
+from plait.classic._waiting import settled
 from plait.classic.internet.defer import Deferred, succeed
 from plait.errors import PlaitError, UsageError
 
 
 class Adapter(Service):
     """Stands for a classic service."""
+
+    _removal: asyncio.Future[Any] | None
 
     def fail(self, error: BaseException) -> None:
         """What it does has failed, and so has its incarnation."""
@@ -185,6 +186,7 @@ def _stand_for(adapter: Any, classic: Any, whole: Any) -> None:
     adapter._stopping = None
     adapter._children_stopped = None
     adapter._unsubscribe = None
+    adapter._removal = adapter._after = None
     record = adapter._record
     if not isinstance(adapter, Application):
         record.name = named(classic, snake_case(type(classic).__name__))
@@ -218,8 +220,8 @@ def _adopt_all(group: AnyGroup, **policy: Any) -> None:
 def adopt(group: AnyGroup, classic: Any, **policy: Any) -> Service:
     """Add the adapter of a classic service under a name that is free; it starts if the group runs."""
     adapter = adapter_of(classic)
-    if isinstance(adapter, Adapter) and _leaves(adapter):
-        adapter = _KINDS[False, isinstance(adapter, PausableAdapter)](classic)
+    if isinstance(adapter, Adapter) and adapter._record.parent is not None and adapter._removal is not None:
+        adapter = _successor(adapter)
     base = named(classic, snake_case(type(classic).__name__))
     name, number = base, 1
     while name in group._children:
@@ -232,10 +234,12 @@ def adopt(group: AnyGroup, classic: Any, **policy: Any) -> Service:
     return adapter
 
 
-def _leaves(adapter: Service) -> bool:
-    """Whether it is being removed from its group, and stops."""
-    engine = engine_of(adapter._record)
-    return engine is not None and adapter._record in engine.leaving
+def _successor(leaving: Any) -> Adapter:
+    """An adapter for a service that is moved: it starts when the one before, which is being removed, has stopped."""
+    adapter: Any = type(leaving)(_classic(leaving))
+    adapter._after = leaving._removal
+    moved: Adapter = adapter
+    return moved
 
 
 async def _start_added(adapter: Service) -> None:
@@ -248,9 +252,10 @@ async def _start_added(adapter: Service) -> None:
 
 def give_up(group: AnyGroup, classic: Any) -> Any:
     """Remove the adapter of a classic service from its group; a Deferred that fires when it has stopped, or None."""
-    record = classic._plait._record
+    adapter, record = classic._plait, classic._plait._record
     if group.state in LIVE:
-        return task_of(group.remove(record.name, dependents=True))
+        adapter._removal = asyncio.get_running_loop().create_task(group.remove(record.name, dependents=True))
+        return Deferred.fromFuture(adapter._removal)
     group._children.pop(record.name, None)
     record.parent = None
     return None
@@ -263,6 +268,9 @@ async def _start(adapter: Any) -> None:
     await _host.attach(adapter._engine().root.service)
     listen(adapter)
     adapter._stopping = adapter._children_stopped = None
+    if adapter._after is not None:
+        await asyncio.wait([adapter._after])
+        adapter._after = None
     classic = _classic(adapter)
     await settled(classic.privilegedStartService())
     begun = classic.startService()

@@ -164,11 +164,13 @@ class ClientService(service.Service):
         return waiter
 
     def pauseService(self) -> None:
-        """Make no attempt from now on; a connection that is there goes on."""
+        """Make no attempt from now on, and give up one that is under way; a connection that is there goes on."""
         self._is_paused = True
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        if self._state is State.CONNECTING and self._attempt is not None:
+            self._attempt.cancel()
 
     def resumeService(self) -> None:
         """Make attempts again, the first one now if there is no connection."""
@@ -218,6 +220,9 @@ class ClientService(service.Service):
     def _fail_attempt(self, failure: Failure) -> None:
         if self._state is not State.CONNECTING:
             self._gone()
+            return
+        if self._is_paused and failure.check(CancelledError):
+            self._move(State.WAITING)  # it was given up, which nobody counts
             return
         self._wait()
         waiting = [(waiter, left if left is None else left - 1) for waiter, left in self._waiters]

@@ -248,7 +248,7 @@ class UNIXDatagramClient(_AbstractClient):
     method = "UNIXDatagram"
 
 
-class TCPServerFactory(protocol.ServerFactory):
+class TCPServerFactory(protocol.ServerFactory[Any]):
     """The handbook's base for a factory of a TCPServer: set `protocol`, or override buildProtocol."""
 
 

@@ -178,8 +178,7 @@ class MultiService(Service):
         super().stopService()
         if self._kernel is not None:
             return _adapter.children_stopped(self._plait)
-        stopping = [maybeDeferred(lambda one=one: deferred(one.stopService())) for one in reversed(list(self))]
-        return DeferredList(stopping)
+        return DeferredList([_stopped(service) for service in reversed(list(self))])
 
     def getServiceNamed(self, name: str) -> Any:
         """The service of this name. KeyError if there is none."""
@@ -210,8 +209,13 @@ class MultiService(Service):
         if self._plait is not None and service._plait is not None:
             stopping = _adapter.give_up(self._plait, service)
         if stopping is None and self.running:
-            stopping = maybeDeferred(lambda: deferred(service.stopService()))
+            stopping = _stopped(service)
         return stopping
+
+
+def _stopped(service: Any) -> Deferred[Any]:
+    """Stop it; fires when it has stopped, or with what its stop raised."""
+    return maybeDeferred(lambda: deferred(service.stopService()))
 
 
 @implementer(IProcess)
