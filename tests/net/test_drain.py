@@ -126,12 +126,13 @@ async def test_a_protocol_is_told_when_nothing_that_was_sent_is_unread(
     class Paused(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.transport = cast(asyncio.Transport, transport)
-            self.transport.pause_reading()
             self.seen = b""
-            made.append(self)
 
         def data_received(self, data: bytes) -> None:
             self.seen += data
+            if not made:
+                made.append(self)
+                self.transport.pause_reading()
 
         def drain(self) -> None:
             self.transport.write(self.seen)
@@ -139,9 +140,10 @@ async def test_a_protocol_is_told_when_nothing_that_was_sent_is_unread(
 
     async with running(Paused, f"unix://{tmp_path}/s" if unix else "tcp://127.0.0.1:0", drain_timeout=30) as server:
         reader, writer = await connect(server)
-        writer.write(b"hello\n")
+        writer.write(b"hel")
         while not made:
             await asyncio.sleep(0)
+        writer.write(b"lo\n")
         stopping = asyncio.create_task(server.stop())
         await asyncio.sleep(0.1)  # much longer than a client is silent who is idle
         assert not stopping.done()
@@ -195,7 +197,7 @@ async def test_a_long_request_that_is_under_way_is_answered(unix: bool, serve: s
 async def test_who_never_pauses_and_is_never_answered_ends_when_what_was_sent_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As a syslog sender; one that was answered before has a request under way, and is waited for."""
+    """As a syslog sender: there is no request to wait for the end of."""
     monkeypatch.setattr("plait.net.streams.PATIENCE", 0.1)
     loop = asyncio.get_running_loop()
     seen = 0
@@ -221,6 +223,35 @@ async def test_who_never_pauses_and_is_never_answered_ends_when_what_was_sent_is
     assert server.stats.cut == 0
     enough.set()
     await asyncio.wait([sending])
+    await close(writer)
+
+
+async def test_a_flood_of_one_who_was_answered_before_is_a_request_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for, however long it takes."""
+    monkeypatch.setattr("plait.net.streams.PATIENCE", 0.1)
+
+    async def measure(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = 0
+        while data := await reader.read(1000):
+            size += len(data)
+            if data.endswith(b"\n"):
+                writer.write(b"%d\n" % size)
+
+    loop = asyncio.get_running_loop()
+    async with running(measure, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"6\n"
+        stopping, size, end = None, 6, loop.time() + 0.6
+        while loop.time() < end:
+            writer.write(b"x" * 100_000)
+            size += 100_000
+            await writer.drain()
+            stopping = stopping or asyncio.create_task(server.stop())
+        writer.write(b"\n")
+        assert await reader.read() == b"%d\n" % (size + 1)
+        assert stopping is not None
+        await stopping
     await close(writer)
 
 
@@ -294,6 +325,20 @@ async def test_what_a_protocol_writes_is_held_back_only_where_the_end_may_follow
 
 def _is_corked(transport: asyncio.Transport) -> int:
     return int(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+
+@pytest.mark.parametrize("serve", [echo, Echo], ids=["handler", "protocol"])
+async def test_a_client_that_leaves_is_waited_for_no_longer(serve: Any) -> None:
+    """Not even by a timer."""
+    async with running(serve, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+        stopping = asyncio.create_task(server.stop())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await close(writer)
+        await stopping
 
 
 async def test_a_drain_that_raises_ends_its_connection_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,13 +1,14 @@
 """Counting the connections of a protocol class that is not ours, at no cost to its reads and writes.
 
-Rule: a protocol's class is replaced by a subclass of it, made once, whose connection_made and connection_lost tell the
+Rules: a protocol's class is replaced by a subclass of it, made once, whose connection_made and connection_lost tell the
 server. Where Python does not allow that (a class written in C), or a PROXY header has to be told, a relay stands in
-front of the protocol.
+front of the protocol. Only on drain does the server hear of its reads too.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -45,6 +46,44 @@ def real(protocol: Any) -> Any:
     return protocol.protocol if isinstance(protocol, _RelayBase) else protocol
 
 
+def hear(protocol: Any, transport: Any, before: Callable[[], None], after: Callable[[], None]) -> None:
+    """From now on call these before and after a counted protocol takes what was read."""
+    name = "buffer_updated" if isinstance(protocol, asyncio.BufferedProtocol) else "data_received"
+    received = getattr(protocol, name)
+
+    def receive(data: Any) -> None:
+        before()
+        received(data)
+        after()
+
+    _replace(protocol, transport, name, receive)
+
+
+def hear_end(protocol: Any, transport: Any, ended: Callable[[], None]) -> Callable[[], Any]:
+    """From now on call `ended` at the end of what a counted protocol reads, in place of its own method, the result.
+
+    So its transport stays open, and it can still answer.
+    """
+    own: Callable[[], Any] = protocol.eof_received
+
+    def end() -> bool:
+        ended()
+        return True
+
+    _replace(protocol, transport, "eof_received", end)
+    return own
+
+
+def _replace(protocol: Any, transport: Any, name: str, method: Callable[..., Any]) -> None:
+    try:
+        setattr(protocol, name, method)
+    except AttributeError:  # it has __slots__
+        cls = type(protocol)
+        protocol.__class__ = type(cls.__name__, (cls,), {"__slots__": (), name: staticmethod(method)})
+    if transport.get_protocol() is protocol:
+        transport.set_protocol(protocol)  # a transport may keep the methods of its protocol
+
+
 def _subclass_if_possible(cls: Any, counter: Counter) -> type | None:
     try:
         return _subclass(cls, counter)
@@ -57,9 +96,9 @@ def _subclass(cls: Any, counter: Counter) -> type:
         __slots__ = ()
 
         def connection_made(self, transport: Any) -> None:
-            counter.opened(self, transport, None)
+            seen = counter.opened(self, transport, None)
             try:
-                cls.connection_made(self, transport)
+                cls.connection_made(self, seen)
             except (Exception, SystemExit):
                 counter.failed_in(transport)
 

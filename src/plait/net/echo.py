@@ -38,7 +38,7 @@ class Echo(asyncio.Protocol):
         self.transport.resume_reading()
 
     def drain(self) -> None:
-        """Everything was answered as it came, so the connection can end."""
+        """Everything that came was answered as it came, so the connection can end."""
         self.transport.close()
 
 

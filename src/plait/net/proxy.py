@@ -13,6 +13,7 @@ import struct
 from typing import Any
 
 from plait.errors import PlaitError
+from plait.net.forwarding import ForwardingTransport
 
 HEADER_TIMEOUT = 5.0
 
@@ -135,36 +136,14 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class ProxiedTransport(asyncio.Transport):
+class ProxiedTransport(ForwardingTransport):
     """A transport that tells the addresses of the header in place of the proxy's, and is otherwise the real one."""
 
     def __init__(self, transport: asyncio.Transport, header: Header) -> None:
-        super().__init__()
-        self._real = transport
+        super().__init__(transport)
         self._told = {"peername": header.peer, "sockname": header.sock, "proxy": transport.get_extra_info("peername")}
-        for name in _FORWARDED:
-            setattr(self, name, getattr(transport, name))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As the transport's, but for `peername`, `sockname` and `proxy`, the address of the proxy itself."""
         told = self._told.get(name)
         return told if told is not None else self._real.get_extra_info(name, default)
-
-
-_FORWARDED = (
-    "abort",
-    "can_write_eof",
-    "close",
-    "get_protocol",
-    "get_write_buffer_limits",
-    "get_write_buffer_size",
-    "is_closing",
-    "is_reading",
-    "pause_reading",
-    "resume_reading",
-    "set_protocol",
-    "set_write_buffer_limits",
-    "write",
-    "write_eof",
-    "writelines",
-)

@@ -7,8 +7,10 @@ Rules:
   who comes later is refused at once, instead of waiting in vain.
 - Holding, at a pause in mode "hold": nobody is accepted, and the kernel queues. Whoever still queues when a held server
   stops was never taken, and is reset.
-- Open connections hear nothing of a pause. On drain each ends where nothing is lost, handshakes beside it; what is left
-  when the time to drain is over is cut, counted and said.
+- Open connections hear nothing of a pause. On drain each ends where nothing is lost, handshakes beside it: a stream
+  knows where; the `drain()` of a protocol is called when its client has been silent for a while, or right after a read,
+  if nothing that was sent is unread. From then on what it writes last and the end of the connection leave together.
+- What is left when the time to drain is over is cut, counted and said.
 
     OPEN ⇄ HELD        OPEN ─→ LEAVING ─→ AWAY ─→ OPEN        HELD ─→ AWAY (at the end)
 """
@@ -20,12 +22,14 @@ import logging
 import ssl
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from plait.net.accepting import Acceptor, Log
-from plait.net.counting import count
+from plait.net.counting import count, hear, hear_end
+from plait.net.forwarding import EndingTransport
 from plait.net.sockets import Lease
-from plait.net.streams import GRACE, Stream, is_of_connection
+from plait.net.streams import GRACE, RECHECK_DELAY, Ending, Stream, is_of_connection
 
 LIMIT_RECHECK_PERIOD = 1.0
 """Seconds between two looks, while a server of protocols is full, for connections that were handed on and are gone."""
@@ -51,14 +55,22 @@ class Intake(Enum):
 
 
 class _Connection:
-    """One open connection: its protocol, its transport, and the loop's time since when."""
+    """One open connection: its protocol and its transport; on drain, how that of a protocol ends."""
 
-    __slots__ = ("protocol", "since", "transport")
+    __slots__ = ("ending", "protocol", "seen", "transport")
 
-    def __init__(self, protocol: Any, transport: Any, since: float) -> None:
+    def __init__(self, protocol: Any, transport: Any) -> None:
         self.protocol = protocol
         self.transport = transport
-        self.since = since
+        self.ending: Ending | None = None
+        self.seen: EndingTransport | None = None
+        """What its protocol has for a transport, on a unix socket."""
+
+    def gone(self) -> None:
+        """Nobody looks at it any more."""
+        if self.ending is not None:
+            self.ending.over()
+            self.ending = None
 
     @property
     def was_switched(self) -> bool:
@@ -211,10 +223,13 @@ class Serving:
 
     def opened(self, protocol: Any, transport: Any, header: Any) -> Any:
         """A connection is there; the transport that its protocol is to see."""
-        connection = self._connections[id(protocol)] = _Connection(protocol, transport, self._loop.time())
+        connection = self._connections[id(protocol)] = _Connection(protocol, transport)
         if self._is_draining:
             self._loop.call_soon(self._drain_one, connection)
         if header is None:
+            if self._lease.is_unix and not self._is_handler and hasattr(protocol, "drain"):
+                connection.seen = EndingTransport(transport)
+                return connection.seen
             return transport
         from plait.net.proxy import ProxiedTransport
 
@@ -228,7 +243,9 @@ class Serving:
 
     def closed(self, protocol: Any) -> None:
         """A connection is gone."""
-        self._connections.pop(id(protocol), None)
+        connection = self._connections.pop(id(protocol), None)
+        if connection is not None:
+            connection.gone()
         if self._is_draining or self._most is not None:
             self._go_on()
 
@@ -266,6 +283,7 @@ class Serving:
             if isinstance(connection.protocol, Stream) or not connection.was_switched:
                 continue
             if connection.transport.is_closing():
+                connection.gone()
                 del self._connections[key]
                 continue
             now = connection.transport.get_protocol()
@@ -297,26 +315,60 @@ class Serving:
             late.cancel()
 
     def _drain_one(self, connection: _Connection) -> None:
-        """End it where nothing is lost; a protocol is told by its drain(), a fresh one a moment later."""
-        protocol = connection.protocol
+        """End it where nothing is lost."""
+        protocol, transport = connection.protocol, connection.transport
         if isinstance(protocol, Stream):
             protocol.drain()
-            return
-        fresh = connection.since + GRACE - self._loop.time()
-        if fresh > 0:
-            self._loop.call_later(fresh, self._call_drain, connection)
-        else:
-            self._call_drain(connection)
+        elif id(protocol) in self._connections and hasattr(protocol, "drain"):
+            connection.ending = ending = Ending(transport)
+            if connection.seen is not None:
+                connection.seen.may_close = partial(self._may_close, connection, ending)
+            hear(protocol, transport, ending.cork, partial(self._heard, connection, ending))
+            self._drain_when_idle(connection, ending)
 
-    def _call_drain(self, connection: _Connection) -> None:
-        drain = getattr(connection.protocol, "drain", None)
-        if drain is not None and id(connection.protocol) in self._connections:
-            try:
-                drain()
-            except (Exception, SystemExit):
-                self.failed += 1
-                self._log.exception("drain() of a connection failed; it is closed")
-                connection.transport.abort()
+    def _heard(self, connection: _Connection, ending: Ending) -> None:
+        """It has read: if that was all, what it answered and the end of the connection can leave together."""
+        if not ending.unread:
+            self._tell_to_drain(connection, ending)
+        ending.flush()
+
+    def _may_close(self, connection: _Connection, ending: Ending) -> bool:
+        """Whether a unix socket may be closed now: not if its client sent something that is not read yet."""
+        if ending.is_shut:
+            return True
+        ending.shut_unix()
+        if not ending.unread or not connection.transport.is_reading():
+            return True
+        own = hear_end(connection.protocol, connection.transport, lambda: self._read_out(connection, ending, own))
+        return False
+
+    def _read_out(self, connection: _Connection, ending: Ending, end: Callable[[], Any]) -> None:
+        """All is read that could be sent: its protocol closes when it has answered, or is told of the end."""
+        ending.is_told = False
+        self._tell_to_drain(connection, ending)
+        if connection.ending is ending:
+            ending.look_again(GRACE, lambda: None if end() else connection.transport.close())
+
+    def _drain_when_idle(self, connection: _Connection, ending: Ending) -> None:
+        wait = ending.due_in()
+        if wait <= 0:
+            ending.cork()
+            self._tell_to_drain(connection, ending)
+        if not ending.is_told and connection.ending is ending:
+            ending.look_again(max(wait, RECHECK_DELAY), partial(self._drain_when_idle, connection, ending))
+
+    def _tell_to_drain(self, connection: _Connection, ending: Ending) -> None:
+        protocol, transport = connection.protocol, connection.transport
+        if ending.is_told:
+            return
+        ending.is_told = True
+        ending.over()
+        try:
+            protocol.drain()
+        except (Exception, SystemExit):
+            self.failed += 1
+            self._log.exception("drain() of a connection failed; it is closed")
+            transport.abort()
 
     def _look_whether_over(self) -> None:
         if self._over is not None and not self._over.done() and not self.is_listening and not self.taken:
@@ -344,6 +396,7 @@ class Serving:
             if isinstance(connection.protocol, Stream):
                 connection.protocol.cancel()
             elif connection.was_switched:
+                connection.gone()
                 del self._connections[key]  # nobody would tell of its end
         await self._until_over()
 

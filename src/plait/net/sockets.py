@@ -61,6 +61,8 @@ class Lease:
         self.tree = tree
         self.keys: list[Key] = []
         self.sockets: list[socket.socket] = []
+        self.is_unix = False
+        """Whether what it listens on, or did last, is a unix socket."""
         self._registry = registry
         self._left: list[Any] = []
         """Where it listened before it was left, as `getaddrinfo` would tell it."""
@@ -92,6 +94,7 @@ class Lease:
             await self._registry.bind(self, self._left)
             for key in self.keys:
                 self.sockets.append(self._registry.duplicate(key))
+            self.is_unix = self.sockets[0].family == socket.AF_UNIX
         except BaseException:
             self.close()
             raise
