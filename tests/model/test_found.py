@@ -193,3 +193,20 @@ async def test_what_an_operator_stops_while_it_starts_fails_no_start_however_it_
     assert stuck.state is State.FAILED
     await app.stop()
     await serving
+
+
+async def test_who_joins_a_start_leaves_alone_what_that_has_left_waiting() -> None:
+    """It starts as soon as what it needs is up."""
+    async with Application("model") as app:
+        need, group = app.add(Worker(), name="need"), app.add(Group(), name="group")
+        slow = group.add(Slow())
+        waiting = group.add(Worker(), name="waiting", needs=["/need"])
+        starts = [asyncio.create_task(group.start()) for _ in range(2)]
+        await slow.begun.wait()
+        slow.told.set()
+        await asyncio.gather(*starts)
+        assert waiting.state is State.NEW
+        await need.start()
+        async with asyncio.timeout(5):
+            while waiting.state is not State.RUNNING:
+                await asyncio.sleep(0)

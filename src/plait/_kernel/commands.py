@@ -57,8 +57,8 @@ async def start(record: Record) -> None:
     _check_start(engine, record)
     if record.intent is DOWN:
         engine.intend(record, UP)
-    engine.supervision.clear(record)
     operation = _start_of(engine, record)
+    engine.supervision.clear(record, joins=operation is not None)
     if operation is not None and operation.target is not record:
         await _wait_ready(engine, operation, record)
         return

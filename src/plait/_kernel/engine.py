@@ -105,8 +105,11 @@ class Supervision:
     def withdraw(self, records: Iterable[Record]) -> None:
         """These, and all below them, shall not be started by anybody but the operator."""
 
-    def clear(self, record: Record) -> None:
-        """An operator starts it, and all below it: what was counted is forgotten."""
+    def clear(self, record: Record, *, joins: bool) -> None:
+        """An operator starts it, and all below it: what was counted is forgotten.
+
+        So is what it waits for, unless he `joins` a start under way, which has seen to that.
+        """
 
     def look(self) -> None:
         """Something is ready, or over: whoever waited for that may start, and if nothing is left that is the end."""

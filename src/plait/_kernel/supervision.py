@@ -268,10 +268,11 @@ class Supervision(kernel.Supervision):
             self._forget(record)
             record.care.is_parked, record.care.gave_up, record.care.lacks = False, False, None
 
-    def clear(self, record: Record) -> None:
+    def clear(self, record: Record, *, joins: bool) -> None:
         for below in record.below():
             if below.care is not None:
-                self._forget(below)
+                if not joins:
+                    self._forget(below)
                 below.care.is_parked = False
                 below.care.begin_anew()
 
