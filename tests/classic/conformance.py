@@ -53,6 +53,9 @@ MODULES = {
     "twisted.application.test.test_service": "application.service",
     "twisted.test.test_usage": "python.usage",
     "twisted.application.test.test_internet": "application.internet",
+    "twisted.test.test_strports": "application.strports",
+    "twisted.test.test_sob": "persisted.sob",
+    "twisted.python.test.test_components": "python.components",
 }
 """Which of Twisted's tests are run, and what of plait.classic they are about: without it, they are left out."""
 
