@@ -22,6 +22,7 @@ import threading
 from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from zope.interface import implementer
@@ -92,7 +93,6 @@ class Reactor:
         self._files = Files()
         self._open: dict[Any, None] = {}
         """Connections on the loop's own transports, which the shutdown ends."""
-        self._adoptions: set[asyncio.Task[Any]] = set()
         self._from_threads: deque[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = deque()
         self._is_woken = False
         self.threadpool: ThreadPool | None = None
@@ -120,7 +120,6 @@ class Reactor:
             self._calls.clear()
             self._files.remove_all()
             self._open.clear()
-            self._adoptions.clear()
         self._calls.bind(loop)
         self.seconds = self._calls.seconds
         self._files.bind(loop)
@@ -143,21 +142,22 @@ class Reactor:
             loop.call_soon(_guarded, call)
 
     def _adopt(self, sock: Any, connection: Any) -> None:
-        """Give a connected socket to a connection, which is told with connection_made."""
+        """Give a connected socket to a connection, which is told with connection_made, soon.
 
-        async def adopt() -> None:
-            try:
-                await loop.connect_accepted_socket(lambda: connection, sock)
-            except BaseException as raised:
-                sock.close()
-                connection._adoption_failed(raised)
-                if not isinstance(raised, Exception):
-                    raise
-
-        loop = self._running_loop()
-        task = loop.create_task(adopt())
-        self._adoptions.add(task)
-        task.add_done_callback(self._adoptions.discard)
+        The loop's coroutine makes the transport in its first step, and has nothing to do but wait for that in its
+        second: it needs no task.
+        """
+        coro = self._running_loop().connect_accepted_socket(lambda: connection, sock)
+        try:
+            waiter = coro.send(None)
+        except StopIteration:
+            return
+        except Exception as raised:
+            sock.close()
+            connection._adoption_failed(raised)
+            return
+        waiter._asyncio_future_blocking = False
+        waiter.add_done_callback(partial(_end_adoption, coro, sock, connection))
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         self._bind()
@@ -624,6 +624,16 @@ class Reactor:
 
     def afterDaemonize(self) -> None:
         """This is the child."""
+
+
+def _end_adoption(coro: Any, sock: Any, connection: Any, _: Any) -> None:
+    try:
+        coro.send(None)
+    except StopIteration:
+        pass
+    except Exception as raised:
+        sock.close()
+        connection._adoption_failed(raised)
 
 
 def _must_be_callable(what: Any) -> None:

@@ -502,12 +502,10 @@ class _Child:
 
     def start(self, fds: Mapping[int, int]) -> int:
         """Run it with these descriptors, theirs to ours; its process id."""
-        others = {name: fd for name, fd in fds.items() if name > 2}
-        return self._popen(
-            {name: fds.get(name, -1) for name in (0, 1, 2)},
-            pass_fds=tuple(fds.values()),
-            preexec_fn=(lambda: _arrange(fds)) if others or any(name not in fds for name in (0, 1, 2)) else None,
-        )
+        standard = {name: fds.get(name, -1) for name in (0, 1, 2)}
+        if fds.keys() == standard.keys():
+            return self._popen(standard)
+        return self._popen(standard, close_fds=False, preexec_fn=lambda: _arrange(fds))
 
     def start_on_terminal(self, slave: int) -> int:
         """Run it in a session of its own, on this terminal; its process id."""
@@ -551,9 +549,12 @@ def _arrange(fds: Mapping[int, int]) -> None:
     for name, fd in kept.items():
         os.dup2(fd, name)
         os.close(fd)
-    for name in range(3):
-        if name not in fds:
-            os.close(name)
+    for fd in {0, 1, 2, *map(int, os.listdir("/dev/fd"))} - fds.keys():
+        try:
+            if fd <= 2 or os.get_inheritable(fd):  # the others close themselves
+                os.close(fd)
+        except OSError:  # it was the listing's own
+            pass
 
 
 __all__ = ["PTYProcess", "Process"]

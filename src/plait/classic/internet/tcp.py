@@ -122,28 +122,35 @@ class Connection(asyncio.Protocol):
     _lost_read = False
     _is_over = False
 
-    def __init__(self, reactor: Any, sock: socket.socket, protocol: Any, peer: Any) -> None:
+    def __init__(self, reactor: Any, sock: Any, peer: Any) -> None:
         self.reactor = reactor
-        self.protocol = protocol
+        self.protocol: Any = None
         self.socket = sock
         self._peer = peer
         self._host: Any = None
         self._send: Callable[[bytes], None] = _nothing
-        self.logstr = f"{_prefix(protocol)},{type(self).__name__.lower()}"
 
     # -- what the loop says -----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         """There is a connection."""
         self._transport = transport
+        try:
+            self.protocol = protocol = self._build()
+        except BaseException:
+            log.err()
+            self._dropped(Failure())
+            return
+        if protocol is None:
+            self._dropped(None)
+            return
         self._send = transport.write
         self.connected = 1
         self.reading = True
         self.reactor._open[self] = None
-        if self.socket.family != socket.AF_UNIX:
-            self.setTcpNoDelay(False)
+        self.setTcpNoDelay(False)
         try:
-            self.protocol.makeConnection(self)
+            protocol.makeConnection(self)
         except BaseException:
             log.err()
             self._fail(Failure())
@@ -196,7 +203,17 @@ class Connection(asyncio.Protocol):
         elif self._loses_write and not self._lost_write:
             self._write_is_lost()
 
-    # -- the end ----------------------------------------------------------------------------------------------------
+    # -- the beginning and the end ----------------------------------------------------------------------------------
+
+    def _build(self) -> Any:
+        """The protocol; None drops the connection."""
+        raise NotImplementedError
+
+    def _dropped(self, why: Failure | None) -> None:
+        """Nobody wants the connection; `why` is what buildProtocol raised, if it has."""
+        self._is_over = True
+        self.disconnected = 1
+        self._transport.close()
 
     def _fail(self, reason: Failure) -> None:
         """End at once, for this reason."""
@@ -250,8 +267,7 @@ class Connection(asyncio.Protocol):
             self.disconnecting = 1
             self._reason = Failure(error.ConnectionAborted())
             self._send = _nothing
-            if self.socket.family != socket.AF_UNIX:
-                self._set_option(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._set_option(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._transport.abort()
 
     def loseWriteConnection(self) -> None:
@@ -414,12 +430,22 @@ class Connection(asyncio.Protocol):
 class Server(Connection):
     """A connection that was accepted."""
 
-    def __init__(self, reactor: Any, sock: socket.socket, protocol: Any, peer: Any, number: int, port: Any) -> None:
-        super().__init__(reactor, sock, protocol, peer)
+    sessionno = 0
+
+    def __init__(self, reactor: Any, sock: socket.socket, peer: Any, factory: Any, port: Any = None) -> None:
+        super().__init__(reactor, sock, peer)
         self.server = port
-        self.sessionno = number
-        self.hostname = getattr(peer, "host", None)
-        self.logstr = f"{_prefix(protocol)},{number},{self.hostname}"
+        self._factory = factory
+        self.hostname = peer.host
+
+    def _build(self) -> Any:
+        protocol = self._factory.buildProtocol(self._peer)
+        if protocol is not None:
+            if self.server is not None:
+                self.sessionno = self.server.sessionno
+                self.server.sessionno += 1
+            self.logstr = f"{_prefix(protocol)},{self.sessionno},{self.hostname}"
+        return protocol
 
     def __repr__(self) -> str:
         kind = type(self.protocol).__name__
@@ -429,122 +455,135 @@ class Server(Connection):
 class Client(Connection):
     """A connection that is made: first the attempt, then, if it succeeds, the connection."""
 
+    logstr = "Uninitialized"
+
     def __init__(self, host: Any, port: Any, bindAddress: Any, connector: Any, reactor: Any) -> None:
         self.connector = connector
         self.addr: Any = (host, port)
         self._bind_address = bindAddress
-        self._attempt: asyncio.Task[None] | None = None
+        self._resolving: Any = None
         self._is_settled = False
+        self._is_watched = False
+        self._is_adopted = False
+        """Whether the socket is the loop's already, and the loop's to close."""
+        self.socket: Any = None
         self.reactor = reactor
         self.protocol: Any = None
         self._host: Any = None
         self._peer: Any = None
         self._send = _nothing
-        reactor._with_loop(self._begin)
+        reactor._with_loop(lambda: reactor._running_loop().call_soon(self._resolve))
 
-    def _begin(self) -> None:
-        if not self._is_settled:
-            self._attempt = self.reactor._running_loop().create_task(self._connect())
-
-    async def _connect(self) -> None:
+    def _resolve(self) -> None:
+        """Find the address; nobody is told of anything before the loop's next turn."""
+        if self._is_settled:
+            return
         try:
-            sock = await self._connected_socket()
-        except asyncio.CancelledError:
-            self.failIfNotConnected(error.UserError())  # the loop is ended; else it has been told already
-            raise
+            host, port = self.addr
+            if isinstance(host, bytes):
+                host = host.decode("ascii")
+            if abstract.isIPv6Address(host):
+                self._attempt(socket.AF_INET6, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4])
+            else:
+                self._resolving = self.reactor.resolve(host)
+                self._resolving.addCallbacks(self._resolved, self.failIfNotConnected)
+        except (OSError, UnicodeError) as raised:
+            self.failIfNotConnected(error.getConnectError(raised))
+
+    def _resolved(self, host: str) -> None:
+        if not self._is_settled:
+            family = socket.AF_INET6 if abstract.isIPv6Address(host) else socket.AF_INET
+            self._attempt(family, (host, self.addr[1]))
+
+    def _attempt(self, family: int, target: Any) -> None:
+        """Connect; to this host itself, that is done at once."""
+        try:
+            self.socket = sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            self._bind(sock)
+            number = sock.connect_ex(target)
+            if number == errno.EINPROGRESS:
+                number = sock.connect_ex(target)
         except error.ConnectError as raised:
             self.failIfNotConnected(raised)
-        except error.DNSLookupError as raised:
-            self.failIfNotConnected(raised)
-        except Exception as raised:
+        except (OSError, OverflowError) as raised:
             self.failIfNotConnected(error.getConnectError(raised))
         else:
-            self._succeed(sock)
+            if number in (errno.EALREADY, errno.EINPROGRESS):
+                self._is_watched = True
+                self.reactor._running_loop().add_writer(sock.fileno(), self._look)
+            else:
+                self._answered(number)
 
-    async def _connected_socket(self) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        family, target = await self._target()
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            if self._bind_address is not None:
-                self._bind(sock)
-            await loop.sock_connect(sock, target)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+    def _look(self) -> None:
+        self._unwatch()
+        self._answered(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            self.reactor._running_loop().remove_writer(self.socket.fileno())
+
+    def _answered(self, number: int) -> None:
+        if number in (0, errno.EISCONN):
+            self._succeed(self.socket)
+        else:
+            self.failIfNotConnected(error.getConnectError((number, os.strerror(number))))
 
     def _bind(self, sock: socket.socket) -> None:
         bound = self._bind_address
+        if bound is None:
+            return
         if isinstance(bound, (str, bytes)):
             bound = (bound, 0)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(bound)
         except OSError as raised:
             raise error.ConnectBindError(raised.args[0], raised.strerror or "") from None
-
-    async def _target(self) -> tuple[int, Any]:
-        """The family and the system's address to connect to."""
-        host, port = self.addr
-        if isinstance(host, bytes):
-            host = host.decode("ascii")
-        if isinstance(port, str):
-            port = _port_of(port)
-        if not abstract.isIPv6Address(host):
-            resolved = await self.reactor.resolve(host).asFuture(asyncio.get_running_loop())
-            if not abstract.isIPv6Address(resolved):
-                return socket.AF_INET, (resolved, port)
-            host = resolved
-        return socket.AF_INET6, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
 
     def failIfNotConnected(self, why: Any) -> None:
         """Give the attempt up for this reason, if there still is one."""
         if self._is_settled:
             return
         self._is_settled = True
-        if self._attempt is not None and self._attempt is not _current_task():
-            self._attempt.cancel()
+        if self._resolving is not None:
+            self._resolving.cancel()
+        if self.socket is not None and not self._is_adopted:
+            self._unwatch()
+            self.socket.close()
         self.disconnected = 1
         self.connector.connectionFailed(why if isinstance(why, Failure) else Failure(why))
 
     def _succeed(self, sock: socket.socket) -> None:
-        if self._is_settled:
-            sock.close()
-            return
-        self._is_settled = True
-        self.socket = sock
         try:
             self._peer = self._peer_of(sock)
-            self.protocol = self.connector.buildProtocol(self._peer)
         except OSError as raised:  # it was reset at once
-            self._never_was(sock, Failure(error.getConnectError(raised)))
+            self.failIfNotConnected(error.getConnectError(raised))
             return
-        except BaseException:
-            log.err()
-            self._never_was(sock, Failure())
-            return
-        if self.protocol is None:
-            self._never_was(sock, Failure(error.NoProtocol()), lost=True)
-            return
-        self.logstr = f"{_prefix(self.protocol)},client"
+        self._is_adopted = True
         self.reactor._adopt(sock, self)
 
-    def _never_was(self, sock: socket.socket, why: Failure, *, lost: bool = False) -> None:
-        sock.close()
-        self.disconnected = 1
-        if lost:
-            self.connector.connectionLost(Failure(main.CONNECTION_DONE))
-        else:
+    def _build(self) -> Any:
+        if self._is_settled:  # given up in this very turn
+            return None
+        self._is_settled = True
+        protocol = self.connector.buildProtocol(self._peer)
+        if protocol is not None:
+            self.logstr = f"{_prefix(protocol)},client"
+        return protocol
+
+    def _dropped(self, why: Failure | None) -> None:
+        super()._dropped(why)
+        if why is not None:
             self.connector.connectionFailed(why)
+        elif self.connector.state == "connected":
+            self.connector.connectionLost(Failure(main.CONNECTION_DONE))
 
     def _peer_of(self, sock: socket.socket) -> Any:
         return _address_of("TCP", sock.getpeername(), sock.family)
 
     def _adoption_failed(self, why: BaseException) -> None:
-        self.disconnected = 1
-        self.connector.connectionFailed(Failure(why))
+        self.failIfNotConnected(why)
 
     def loseConnection(self) -> None:
         """Close the connection; before there is one, give the attempt up."""
@@ -564,13 +603,6 @@ class Client(Connection):
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} to {self.addr} at {id(self):x}>"
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 def _prefix(protocol: Any) -> str:
@@ -732,20 +764,8 @@ class Port:
 
     def _take(self, sock: socket.socket, where: Any) -> None:
         sock.setblocking(False)
-        peer = self._peer_of(sock, where)
-        protocol = self.factory.buildProtocol(peer)
-        if protocol is None:
-            sock.close()
-            return
-        number = self.sessionno
-        self.sessionno += 1
-        self._connect(sock, protocol, peer, number)
-
-    def _connect(self, sock: socket.socket, protocol: Any, peer: Any, number: int) -> None:
-        self.reactor._adopt(sock, Server(self.reactor, sock, protocol, peer, number, self))
-
-    def _peer_of(self, sock: socket.socket, where: Any) -> Any:
-        return _address_of("TCP", where, self.addressFamily)
+        peer = _address_of("TCP", where, self.addressFamily)
+        self.reactor._adopt(sock, Server(self.reactor, sock, peer, self.factory, self))
 
     def _cannot_accept(self, why: OSError) -> None:
         log.msg(f"Could not accept new connection ({errno.errorcode.get(why.errno or 0, why)})")
@@ -768,8 +788,16 @@ class Port:
             return None
         if self.deferred is None:
             self.deferred = defer.Deferred()
-            self.reactor.callLater(0, self.connectionLost, Failure(main.CONNECTION_DONE))
+            self.reactor.callLater(0, self._stop, self.deferred)
         return self.deferred
+
+    def _stop(self, deferred: Any) -> None:
+        try:
+            self.connectionLost(Failure(main.CONNECTION_DONE))
+        except BaseException:
+            deferred.errback(Failure())
+        else:
+            deferred.callback(None)
 
     loseConnection = stopListening
     stop = stopListening
@@ -789,17 +817,8 @@ class Port:
         self._realPortNumber = None
         sock, self.socket = self.socket, None
         self._close(sock)
-        deferred, self.deferred = self.deferred, None
-        try:
-            self.factory.doStop()
-        except BaseException:
-            if deferred is None:
-                log.err()
-            else:
-                deferred.errback(Failure())
-        else:
-            if deferred is not None:
-                deferred.callback(None)
+        self.deferred = None
+        self.factory.doStop()
 
     def _close(self, sock: socket.socket) -> None:
         sock.close()
@@ -818,7 +837,7 @@ class Port:
 
     def __repr__(self) -> str:
         kind = type(self.factory)
-        named = f"{kind.__module__}.{kind.__qualname__}"
+        named = f"{kind.__module__}.{kind.__name__}"
         if self._realPortNumber is None:
             return f"<{type(self).__module__}.{type(self).__name__} of {named} (not listening)>"
         return f"<{type(self).__module__}.{type(self).__name__} of {named} on {self._realPortNumber}>"
@@ -843,7 +862,7 @@ def adopt_connection(reactor: Any, fileDescriptor: int, addressFamily: int, fact
     sock = socket.fromfd(fileDescriptor, addressFamily, socket.SOCK_STREAM)
     sock.setblocking(False)
     peer = _address_of("TCP", sock.getpeername(), addressFamily)
-    connection = Server(reactor, sock, factory.buildProtocol(peer), peer, 0, None)
+    connection = Server(reactor, sock, peer, factory)
     reactor._with_loop(lambda: reactor._adopt(sock, connection))
     return connection
 

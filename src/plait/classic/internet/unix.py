@@ -366,10 +366,15 @@ class Port(tcp.Port):
     def _port_number(self) -> Any:
         return self.port
 
-    def _peer_of(self, sock: socket.socket, where: Any) -> Any:
-        return address.UNIXAddress(where or None)
-
-    def _connect(self, sock: socket.socket, protocol: Any, peer: Any, number: int) -> None:
+    def _take(self, sock: socket.socket, where: Any) -> None:
+        sock.setblocking(False)
+        peer = address.UNIXAddress(where or None)
+        protocol = self.factory.buildProtocol(peer)
+        if protocol is None:
+            sock.close()
+            return
+        number = self.sessionno
+        self.sessionno += 1
         Server(self.reactor, sock, protocol, self, peer, number).begin()
 
     def _close(self, sock: socket.socket) -> None:
@@ -386,6 +391,14 @@ class Port(tcp.Port):
     def getHost(self) -> address.UNIXAddress:
         """Where it listens."""
         return address.UNIXAddress(self.socket.getsockname() if self.socket is not None else self.port)
+
+    def __repr__(self) -> str:
+        return _shown(self.factory, self.port if self.socket is not None else None, "listening")
+
+
+def _shown(whose: Any, path: Any, what: str) -> str:
+    kind = type(whose)
+    return f"<{kind.__module__}.{kind.__name__} {f'on {path!r}' if path is not None else f'(not {what})'}>"
 
 
 def _path_of(port: Any) -> Any:
@@ -436,6 +449,9 @@ class DatagramPort(udp.Port):
 
     def _heard(self, data: bytes, where: Any) -> None:
         self.protocol.datagramReceived(data, where)
+
+    def __repr__(self) -> str:
+        return _shown(self.protocol, self.port if self.socket is not None else None, "listening")
 
     def write(self, datagram: bytes, addr: Any = None) -> Any:
         """Send a datagram to a path; one that does not fit into the other's queue is dropped."""
