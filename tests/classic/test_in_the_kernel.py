@@ -149,14 +149,19 @@ async def test_a_start_that_fails_leaves_nothing_started(how: str) -> None:
     assert diary[-2:] == ["one starts", "one stops"]
 
 
-async def test_a_start_that_is_given_up_cancels_the_deferred_and_stops_the_service() -> None:
+@pytest.mark.parametrize("is_coroutine", [False, True])
+async def test_a_start_that_is_given_up_cancels_the_deferred_and_stops_the_service(is_coroutine: bool) -> None:
     """Past its deadline: the Deferred is cancelled, and stopService is called, as nobody else would."""
     cancelled: list[object] = []
     diary: list[str] = []
 
     class Never(Told):
         def startService(self) -> Any:
-            return defer.Deferred(cancelled.append)
+            waiting: defer.Deferred[None] = defer.Deferred(cancelled.append)
+            return self.later(waiting) if is_coroutine else waiting
+
+        async def later(self, waiting: defer.Deferred[None]) -> None:
+            await waiting
 
     app = Application("shop")
     app.add(Never(diary, "never"), start_timeout=0.05)

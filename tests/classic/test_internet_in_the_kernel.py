@@ -12,7 +12,7 @@ import pytest
 
 from plait import Application, State
 from plait.classic.application import internet, service, strports
-from plait.classic.internet import defer, endpoints, error, protocol, reactor
+from plait.classic.internet import endpoints, error, protocol, reactor, task
 from plait.errors import StartFailed
 
 
@@ -221,8 +221,7 @@ async def test_moving_a_service_between_collections_that_run() -> None:
             diary.append("starts")
 
         def stopService(self) -> Any:
-            diary.append("stops")
-            return defer.succeed(None)
+            return task.deferLater(reactor, 0.05, diary.append, "stops")
 
     first, second, one = service.MultiService(), service.MultiService(), Told()
     one.setServiceParent(first)

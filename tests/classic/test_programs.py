@@ -49,6 +49,7 @@ first.setService(Told("one"))
 first.setService(Told("two"))
 second.setService(Told("other"))
 Told("nobody").setServiceParent(left_alone)
+reactor.addSystemEventTrigger("after", "shutdown", print, "over")
 reactor.addSystemEventTrigger("before", "shutdown", first.stop)
 reactor.callLater(0.05, first.stop)
 reactor.callLater(0.1, END)
@@ -58,7 +59,8 @@ reactor.run()
     text = "import os, signal\n" + text.replace("END", ends)
     text = text.replace("reactor.callLater(0.05, first.stop)\n", "") if program is PLAIT_RUN else text
     done = ended(program, text, tmp_path)
-    said = done.stdout.splitlines()
+    *said, last = done.stdout.splitlines()
+    assert last == "over", done.stderr
     assert sorted(said) == sorted(f"{who} {what}" for who in ("one", "two", "other") for what in DONE), done.stderr
     assert done.returncode == 0
 

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from plait import State
 from plait.classic.application import internet, service
-from plait.classic.internet import defer
+from plait.classic.internet import defer, task
 from plait.classic.persisted import sob
 from plait.classic.python import components
 from plait.errors import UsageError
@@ -213,6 +213,32 @@ def test_a_timer_that_was_not_started_stops() -> None:
     stopped: list[Any] = []
     internet.TimerService(1, print).stopService().addCallback(stopped.append)
     assert stopped == [None]
+
+
+def test_a_client_that_is_paused_gives_its_attempt_up() -> None:
+    """Nobody counts that as a failure; resumed it makes another, and stopped while it is paused it makes none."""
+    attempts: list[defer.Deferred[Any]] = []
+
+    class Endpoint:
+        def connect(self, factory: Any) -> Any:
+            attempts.append(defer.Deferred())
+            return attempts[-1]
+
+    client = internet.ClientService(Endpoint(), internet.TCPServerFactory(), clock=task.Clock())
+    client.startService()
+    waiting = client.whenConnected(failAfterFailures=1)
+    client.pauseService()
+    assert attempts[0].called
+    assert (len(attempts), waiting.called) == (1, False)
+    client.resumeService()
+    assert len(attempts) == 2
+    client.pauseService()
+    stopped: list[Any] = []
+    waiting.addErrback(lambda failure: stopped.append(failure.type))
+    client.stopService().addCallback(stopped.append)
+    assert stopped == [defer.CancelledError, None]
+    client.resumeService()
+    assert len(attempts) == 2
 
 
 def test_a_server_stands_for_its_factory() -> None:
