@@ -45,6 +45,9 @@ class Application(Group):
         ["serve", "subscribe", "events", "wait_ready", "wait_stopped", "resource", "provide", "left_behind"]
     )
 
+    _may_be_empty: ClassVar[bool] = False
+    """Whether one without services is served, until it is told to stop."""
+
     version: str | None
     shutdown_delay: float
     shutdown_timeout: float
@@ -96,9 +99,9 @@ class Application(Group):
         self._raise_failures(())
 
     def _prepare_to_serve(self) -> Engine:
-        if not self._children:
+        if not self._children and not self._may_be_empty:
             raise InvalidTree(f"{self._record.subject} has no services; add one")
-        return self._prepare(ends_itself=True)
+        return self._prepare(ends_itself=not self._may_be_empty)
 
     async def __aenter__(self) -> Self:
         """Start it around a body, which a failure cancels. It may be empty, and be added to in the body."""

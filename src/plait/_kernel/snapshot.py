@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from plait._kernel.assessment import Assessments, health_of
 from plait._kernel.engine import Engine
 from plait._kernel.health import Health
-from plait._kernel.record import Record
+from plait._kernel.record import Record, class_of
 from plait._kernel.states import Intent, State
 from plait._kernel.words import error_text
 
@@ -54,7 +54,7 @@ class Snapshot:
 
 def kind_of(record: Record) -> str:
     """A service's class, as module:name."""
-    cls = type(record.service)
+    cls = class_of(record)
     return f"{cls.__module__}:{cls.__qualname__}"
 
 

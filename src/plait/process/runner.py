@@ -103,7 +103,7 @@ class Runner:
         """The target, its module imported; the same one each time. TargetNotFound, TargetFailed or UsageError."""
         if self._target is None:
             named = self._named
-            self._target = load(named) if isinstance(named, str) else _target_of(named)
+            self._target = load(named, inputs=self._inputs) if isinstance(named, str) else _target_of(named)
         return self._target
 
     def resolve(self) -> Resolved:
@@ -128,7 +128,7 @@ class Runner:
     def check(self) -> Application:
         """The application, built and found fit to start; nothing was touched. InvalidTree, or what `build` raises."""
         application = self.build()
-        if not tuple(application):
+        if not tuple(application) and not application._may_be_empty:
             raise InvalidTree(f"application {application.name!r} has no services; add one")
         check(application._record)
         return application
