@@ -35,6 +35,17 @@ async def test_a_stop_commanded_after_a_restart_comes_after_it() -> None:
         assert worker.state is State.STOPPED
 
 
+async def test_a_restart_commanded_after_a_stop_does_not_join_the_one_before_it() -> None:
+    """Which the stop has ended."""
+    async with Application("model") as app:
+        worker = app.add(Worker())
+        await worker.start()
+        calls = [asyncio.create_task(call) for call in (worker.restart(), worker.stop(), worker.restart())]
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert calls[2].exception() is None
+        assert worker.state is State.RUNNING
+
+
 async def test_an_application_that_stops_uncleanly_is_restarted_all_the_same() -> None:
     """As one service is: what went wrong is in its event."""
     app = Application("model")

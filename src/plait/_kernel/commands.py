@@ -204,6 +204,7 @@ def _stop_of(engine: Engine, record: Record) -> Stop | None:
     if record is engine.root:
         return stop_application(engine)
     engine.intend(record, DOWN)
+    engine.restarts.pop(record, None)  # one that is commanded after this is another
     return _stop_alone(engine, record)
 
 
@@ -225,14 +226,16 @@ async def restart(record: Record) -> None:
     task = engine.restarts.get(record)
     if task is None:
         stop = _stop_first(engine, record)
-        task = engine.create_task(_restart(engine, record, stop), f"{record.path} restart")
-        engine.restarts[record] = task
+        task = engine.restarts[record] = engine.create_task(_restart(engine, record, stop), f"{record.path} restart")
+        engine.errands.add(task)
+        task.add_done_callback(engine.errands.discard)
         task.add_done_callback(partial(_restarted, engine, record))
     await asyncio.shield(task)
 
 
 def _restarted(engine: Engine, record: Record, task: asyncio.Task[None]) -> None:
-    del engine.restarts[record]
+    if engine.restarts.get(record) is task:
+        del engine.restarts[record]
     if not task.cancelled():
         task.exception()  # every caller may have gone; it is in the service's state all the same
 

@@ -440,7 +440,9 @@ def stop_application(engine: Engine, *, delay: float | None = None, restart: boo
     """
     root = engine.root
     engine.is_restarting = restart
-    engine.stops += not restart
+    if not restart:
+        engine.stops += 1
+        engine.restarts.pop(root, None)  # one that is commanded after this is another
     for operation in engine.operations:
         if isinstance(operation, Stop) and operation.target is root:
             return operation
