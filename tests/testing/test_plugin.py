@@ -19,8 +19,9 @@ MODES = {
 """With no pytest-asyncio at work, and with it in both of its modes."""
 
 FACTORIES = """
-import asyncio, uvloop
+import asyncio, pytest, uvloop
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_asyncio_loop_factories():
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 """

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from os import PathLike
 
 from plait._kernel.application import Application
-from plait._kernel.events import ServiceStuck, Sink, StateChanged
+from plait._kernel.events import Event, ServiceStuck, Sink, StateChanged
 from plait._kernel.service import Service
 from plait._kernel.states import AT_REST, State
 from plait.errors import Leaked, RunFailed
@@ -46,12 +46,15 @@ class Running:
     def __init__(
         self, runner: _Runner, environ: dict[str, str], recorder: Recorder, may_fail: Collection[str] = ()
     ) -> None:
+        runner.subscribe(recorder)
         self.runner = runner
         self.environ = environ
         self.recorder = recorder
         self.faults = runner.faults
         self.may_fail = set(may_fail)
         """Paths of services whose failures are expected; add to it as you please."""
+        self._witness = _Witness()
+        runner.subscribe(self._witness)
         self._has_cancelled = False
         """The body, since the application failed."""
         self._body: asyncio.Task[object] | None = None
@@ -140,21 +143,43 @@ class Running:
         return self._verdict(None if self._serving.cancelled() else self._serving.exception())
 
     def _verdict(self, failure: BaseException | None) -> Exception | None:
-        expected = self.may_fail | self.faults.paths
-        failed = self.recorder.of(StateChanged, new=State.FAILED)
-        known = {id(leaf) for event in failed if event.path in expected for leaf in leaves(event.error)}
-        errors = {id(event.error): event.error for event in failed if not _all_known(event.error, known)}
-        stuck = [
-            f"{event.path}: {event.what}" for event in self.recorder.of(ServiceStuck) if event.path not in expected
-        ]
-        wrong = [error for error in errors.values() if isinstance(error, Exception)]
-        if isinstance(failure, Exception) and (self._has_cancelled or not _all_known(failure, known)):
+        """What went wrong, where `serve` raised `failure`."""
+        failures, stuck = self._witness.unexpected(self.may_fail | self.faults.paths)
+        if isinstance(failure, Exception) and (self._has_cancelled or not self._witness.knows(failure)):
             for one in stuck:
                 failure.add_note(f"left behind: {one}")
             return failure
         if stuck:
-            wrong.append(Leaked(stuck))
-        return RunFailed(f"application {self.app.name!r} did what the test did not expect", wrong) if wrong else None
+            failures.append(Leaked(stuck))
+        text = f"application {self.app.name!r} did what the test did not expect"
+        return RunFailed(text, failures) if failures else None
+
+
+class _Witness:
+    """Remembers who failed and what would not stop, whatever the test does with its recorder."""
+
+    def __init__(self) -> None:
+        self._failed: list[StateChanged] = []
+        self._stuck: list[ServiceStuck] = []
+        self._known: set[int] = set()
+        """The exceptions, by identity, that were expected; the groups above a service fail of the same."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StateChanged) and event.new is State.FAILED:
+            self._failed.append(event)
+        elif isinstance(event, ServiceStuck):
+            self._stuck.append(event)
+
+    def unexpected(self, expected: set[str]) -> tuple[list[Exception], list[str]]:
+        """What services failed of, and what was left behind, but for those whose paths are expected."""
+        self._known = {id(leaf) for event in self._failed if event.path in expected for leaf in leaves(event.error)}
+        errors = {id(event.error): event.error for event in self._failed}
+        failures = [error for error in errors.values() if isinstance(error, Exception) and not self.knows(error)]
+        return failures, [f"{event.path}: {event.what}" for event in self._stuck if event.path not in expected]
+
+    def knows(self, error: Exception) -> bool:
+        """Whether it was expected, or is a group of what was."""
+        return all(id(leaf) in self._known for leaf in leaves(error))
 
 
 def leaves(error: BaseException | None) -> Iterator[BaseException]:
@@ -164,10 +189,6 @@ def leaves(error: BaseException | None) -> Iterator[BaseException]:
             yield from leaves(one)
     elif error is not None:
         yield error
-
-
-def _all_known(error: BaseException | None, known: set[int]) -> bool:
-    return all(id(leaf) in known for leaf in leaves(error))
 
 
 async def _taken_back(error: BaseException | None) -> bool:
@@ -212,7 +233,6 @@ async def running(
     runner.faults = own_faults if faults is None else faults
     recorder = Recorder() if recorder is None else recorder
     runner.build()
-    runner.subscribe(recorder)
     run = Running(runner, environ, recorder, may_fail)
     try:
         await run._start()
