@@ -98,7 +98,6 @@ class Reactor:
         self.threadpool: ThreadPool | None = None
         self.threadpoolShutdownID: Any = None
         self._signals: list[int] = []
-        self._processes: set[Any] = set()
         self.resolver: Any = _resolver.ThreadedResolver(self)
         self._name_resolver: Any = _resolver.GAIResolver(self)
         self._add_own_triggers()

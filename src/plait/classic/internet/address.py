@@ -111,6 +111,11 @@ class UNIXAddress(_Address):
         return hash(_identity(self.name) or self.name)
 
 
+@implementer(interfaces.IAddress)
+class _ProcessAddress:
+    """A process has no address: this stands where one is asked for."""
+
+
 def _identity(name: bytes | None) -> tuple[int, int] | None:
     """Device and inode of the file at a path, or None where there is none."""
     if not name or name.startswith(b"\0"):

@@ -21,8 +21,10 @@ from typing import Any
 
 from zope.interface import alsoProvides, implementer
 
-from plait.classic.internet import _contexts, abstract, address, defer, error, interfaces, stdio
+from plait.classic.internet import _contexts, _resolver, abstract, address, defer, error, interfaces, stdio, threads
 from plait.classic.internet._certificates import Certificate, KeyPair, PrivateCertificate
+from plait.classic.internet._default import default_reactor
+from plait.classic.internet.address import _ProcessAddress
 from plait.classic.internet.protocol import ClientFactory, Factory, ProcessProtocol, Protocol
 from plait.classic.internet.task import LoopingCall
 from plait.classic.protocols.tls import TLSMemoryBIOFactory
@@ -294,6 +296,7 @@ class TCP6ClientEndpoint:
     """Connects to a host and port by TCP over IPv6."""
 
     _getaddrinfo = staticmethod(socket.getaddrinfo)
+    _deferToThread = staticmethod(threads.deferToThread)
     _GAI_ADDRESS = 4
     _GAI_ADDRESS_HOST = 0
 
@@ -311,11 +314,6 @@ class TCP6ClientEndpoint:
         found = self._nameResolution(self._host)
         found.addCallback(lambda answers: answers[0][self._GAI_ADDRESS][self._GAI_ADDRESS_HOST])
         return found.addCallback(self._resolvedHostConnect, protocolFactory)  # type: ignore[no-any-return]
-
-    def _deferToThread(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        from plait.classic.internet import threads
-
-        return threads.deferToThreadPool(self._reactor, self._reactor.getThreadPool(), f, *args, **kwargs)
 
     def _nameResolution(self, host: Any) -> Any:
         return self._deferToThread(self._getaddrinfo, host, 0, socket.AF_INET6)
@@ -429,16 +427,15 @@ class HostnameEndpoint:
         self._reactor = reactor
         self._nameResolver = _name_resolver(reactor)
         self._badHostname, self._hostBytes, self._hostText = _host(host)
-        self._hostStr = self._hostBytes if bytes is str else self._hostText
+        self._hostStr = self._hostText
         self._port = port
         self._timeout = timeout
-        if bindAddress is not None and isinstance(bindAddress, (str, bytes)):
-            bindAddress = (bindAddress, 0)
-        self._bindAddress = bindAddress
+        self._bindAddress = _bound(bindAddress)
         self._attemptDelay = self._DEFAULT_ATTEMPT_DELAY if attemptDelay is None else attemptDelay
 
     def __repr__(self) -> str:
-        host = f"[{self._hostText}]" if abstract.isIPv6Address(self._hostText) else self._hostText
+        shown = self._hostBytes.decode("ascii", "backslashreplace")
+        host = f"[{shown}]" if abstract.isIPv6Address(shown) else shown
         return f"<HostnameEndpoint {host}:{self._port}>"
 
     def connect(self, protocolFactory: Any) -> defer.Deferred[Any]:
@@ -536,12 +533,19 @@ class _Race:
             attempt.cancel()
 
 
+def _bound(address: Any) -> Any:
+    """A local address as a pair, its host in text."""
+    if isinstance(address, (str, bytes)):
+        address = (address, 0)
+    if isinstance(address, tuple) and isinstance(address[0], bytes):
+        address = (address[0].decode("ascii"), address[1])
+    return address
+
+
 def _name_resolver(reactor: Any) -> Any:
     if interfaces.IReactorPluggableNameResolver.providedBy(reactor):
         return reactor.nameResolver
-    from plait.classic.internet import _resolver
-
-    return _resolver.GAIResolver(reactor)
+    return _resolver.GAIResolver(default_reactor())
 
 
 def _host(host: str | bytes) -> tuple[bool, bytes, str]:
@@ -554,7 +558,8 @@ def _host(host: str | bytes) -> tuple[bool, bytes, str]:
     if abstract.isIPv6Address(host) or abstract.isIPAddress(host):
         return False, host.encode("ascii"), host
     try:
-        return False, host.encode("idna"), host
+        encoded = host.encode("idna")
+        return False, encoded, encoded.decode("idna")
     except UnicodeError:
         return True, host.encode("ascii", "backslashreplace"), host.encode("ascii", "backslashreplace").decode("ascii")
 
@@ -567,11 +572,6 @@ class StandardErrorBehavior(enum.Enum):
 
     LOG = "log"
     DROP = "drop"
-
-
-@implementer(interfaces.IAddress)
-class _ProcessAddress:
-    """A process has no address."""
 
 
 @implementer(interfaces.ITransport, interfaces.IConsumer, interfaces.IPushProducer)
@@ -593,16 +593,18 @@ class _ProcessEndpointTransport:
         """Close its descriptors."""
         self._process.loseConnection()
 
-    def getPeer(self) -> _ProcessAddress:
-        """A process has no address."""
-        return _ProcessAddress()
+    def getPeer(self) -> Any:
+        """A process has no address: what stands for it."""
+        return self._process.getPeer()
 
-    def getHost(self) -> _ProcessAddress:
-        """A process has no address."""
-        return _ProcessAddress()
+    def getHost(self) -> Any:
+        """A process has no address: what stands for it."""
+        return self._process.getHost()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._process, name)
+        if any(name in interface for interface in (interfaces.IConsumer, interfaces.IPushProducer)):
+            return getattr(self._process, name)
+        raise AttributeError(name)
 
 
 class _WrapIProtocol(ProcessProtocol):
@@ -615,8 +617,8 @@ class _WrapIProtocol(ProcessProtocol):
 
     def makeConnection(self, process: Any) -> None:
         """The process runs."""
-        self.transport = process
-        self.protocol.makeConnection(_ProcessEndpointTransport(process))
+        self.transport = _ProcessEndpointTransport(process)
+        self.protocol.makeConnection(self.transport)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """What it writes to its standard output is received."""
@@ -995,8 +997,10 @@ def _by_order(kind: str, names: tuple[str, ...], args: list[str], named: dict[st
 
 
 def _client_tcp(args: list[str], named: dict[str, str]) -> dict[str, Any]:
-    found = _by_order("tcp", ("host", "port"), args, named)
+    found = _by_order("tcp", ("port",) if "host" in named else ("host", "port"), args, named)
     found["port"] = int(found["port"])
+    if "bindAddress" in found:
+        found["bindAddress"] = _bound(found["bindAddress"])
     if "timeout" in found:
         found["timeout"] = int(found["timeout"])
     return found

@@ -21,11 +21,15 @@ from typing import Any
 from zope.interface import implementer
 
 from plait.classic.internet import abstract, error, interfaces, main
+from plait.classic.internet.address import _ProcessAddress
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
 
 READ_SIZE = 2**16
 _STANDARD: Mapping[int, Any] = {0: "w", 1: "r", 2: "r"}
+
+reapProcessHandlers: dict[Any, Any] = {}
+"""The processes that run, by their ids."""
 
 
 def set_nonblocking(fd: int) -> None:
@@ -183,7 +187,7 @@ class _Base:
 
     def _watch(self) -> None:
         assert self.pid is not None
-        self.reactor._processes.add(self)
+        reapProcessHandlers[self.pid] = self
         if hasattr(os, "pidfd_open"):
             _Ended(self.reactor, os.pidfd_open(self.pid), self.reapProcess)
         else:
@@ -207,9 +211,9 @@ class _Base:
 
     def _exited(self, status: int) -> None:
         self.status = status
+        reapProcessHandlers.pop(self.pid, None)
         self.pid = None
         self.lostProcess = True
-        self.reactor._processes.discard(self)
         self._tell(self.proto.processExited, self._reason())
         self.maybeCallProcessEnded()
 
@@ -291,8 +295,8 @@ class Process(_Base):
                 os.close(fd)
         for name, (make, fd) in ours.items():
             self.pipes[name] = make(reactor, self, name, fd)
-        self._connected()
         self._watch()
+        self._connected()
 
     def childDataReceived(self, name: int, data: bytes) -> None:
         """It wrote to one of its descriptors."""
@@ -370,12 +374,12 @@ class Process(_Base):
         self.loseConnection()
 
     def getHost(self) -> Any:
-        """A process has no address."""
-        raise NotImplementedError
+        """A process has no address: what stands for it."""
+        return _ProcessAddress()
 
     def getPeer(self) -> Any:
-        """A process has no address."""
-        raise NotImplementedError
+        """A process has no address: what stands for it."""
+        return _ProcessAddress()
 
 
 @implementer(interfaces.IProcessTransport, interfaces.IConsumer, interfaces.IPushProducer)
@@ -396,8 +400,8 @@ class PTYProcess(_Base, abstract.FileDescriptor):
         self.connected = 1
         self.pipes[1] = self
         self.startReading()
-        self._connected()
         self._watch()
+        self._connected()
 
     def fileno(self) -> int:
         """The terminal's descriptor."""
@@ -504,8 +508,13 @@ class _Child:
         """Run it with these descriptors, theirs to ours; its process id."""
         standard = {name: fds.get(name, -1) for name in (0, 1, 2)}
         if fds.keys() == standard.keys():
-            return self._popen(standard)
-        return self._popen(standard, close_fds=False, preexec_fn=lambda: _arrange(fds))
+            return self._popen(standard, _heed_signals if _ignored_signals() else None)
+
+        def prepare() -> None:
+            _arrange(fds)
+            _heed_signals()
+
+        return self._popen(standard, prepare, close_fds=False)
 
     def start_on_terminal(self, slave: int) -> int:
         """Run it in a session of its own, on this terminal; its process id."""
@@ -514,10 +523,12 @@ class _Child:
             import termios
 
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            _heed_signals()
 
-        return self._popen({0: slave, 1: slave, 2: slave}, start_new_session=True, preexec_fn=take_terminal)
+        return self._popen({0: slave, 1: slave, 2: slave}, take_terminal, start_new_session=True)
 
-    def _popen(self, standard: Mapping[int, int], **how: Any) -> int:
+    def _popen(self, standard: Mapping[int, int], prepare: Callable[[], None] | None, **how: Any) -> int:
+        how["preexec_fn"] = prepare
         fds = {name: fd if fd >= 0 else subprocess.DEVNULL for name, fd in standard.items()}
         if self._uid is not None:
             how |= {"user": self._uid, "extra_groups": []}
@@ -540,6 +551,19 @@ class _Child:
             how.pop("group", None)
             how.pop("extra_groups", None)
             return popen(sys.executable, [sys.executable, "-I", "-S", "-c", code], None, dict(os.environ))
+
+
+def _ignored_signals() -> list[int]:
+    """Those that this process ignores, and a program that it starts should not, but for those that subprocess resets
+    itself."""
+    own = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)}
+    return [number for number in signal.valid_signals() - own if signal.getsignal(number) is signal.SIG_IGN]
+
+
+def _heed_signals() -> None:
+    """In the child: what was ignored is not."""
+    for number in _ignored_signals():
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _arrange(fds: Mapping[int, int]) -> None:

@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from zope.interface import implementer
@@ -30,6 +31,29 @@ EXHAUSTED_DELAY = 1.0
 """Seconds for which a port rests when the system can open no more."""
 
 _RESET = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A local address, and whether others may have it too: see `makeBinding`."""
+
+    interface: str
+    port: int
+    reuseAddress: bool
+    reusePort: bool
+
+
+def makeBinding(interface: str = "", port: int = 0, reuseAddress: bool = False, reusePort: bool = False) -> Binding:
+    """A local address to listen on or connect from, with SO_REUSEADDR and SO_REUSEPORT: listenTCP takes it for a
+    port, connectTCP as its bindAddress."""
+    return Binding(interface, port, reuseAddress, reusePort)
+
+
+def _set_reuse(sock: socket.socket, binding: Binding) -> None:
+    if binding.reuseAddress:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if binding.reusePort:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def _nothing(_: Any) -> None:
@@ -536,8 +560,11 @@ class Client(Connection):
             return
         if isinstance(bound, (str, bytes)):
             bound = (bound, 0)
+        if not isinstance(bound, Binding):
+            bound = makeBinding(*bound)
         try:
-            sock.bind(bound)
+            _set_reuse(sock, bound)
+            sock.bind((bound.interface, bound.port))
         except OSError as raised:
             raise error.ConnectBindError(raised.args[0], raised.strerror or "") from None
 
@@ -662,6 +689,14 @@ class Port:
     _type = "TCP"
 
     def __init__(self, port: Any, factory: Any, backlog: int = 50, interface: str = "", reactor: Any = None) -> None:
+        if isinstance(port, Binding):
+            if interface and interface != port.interface:
+                raise ValueError(f"the port says interface {port.interface!r}, the interface {interface!r}")
+            binding = port
+        else:
+            binding = makeBinding(interface, port, reuseAddress=os.name == "posix")
+        self._binding = binding
+        port, interface = binding.port, binding.interface
         if abstract.isIPv6Address(interface):
             self.addressFamily = socket.AF_INET6
         self.port = port
@@ -675,8 +710,7 @@ class Port:
         """A socket of its family that can be bound."""
         sock = socket.socket(self.addressFamily, self.socketType)
         sock.setblocking(False)
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _set_reuse(sock, self._binding)
         return sock
 
     def _bound_socket(self) -> socket.socket:
@@ -867,4 +901,4 @@ def adopt_connection(reactor: Any, fileDescriptor: int, addressFamily: int, fact
     return connection
 
 
-__all__ = ["Client", "Connection", "Connector", "Port", "Server"]
+__all__ = ["Binding", "Client", "Connection", "Connector", "Port", "Server", "makeBinding"]
