@@ -13,6 +13,7 @@ import pytest
 
 from plait import Application
 from plait.net import Server
+from plait.net.streams import GRACE
 from plait.net.sockets import Registry
 from test_server import Echo, close, connect, echo, running
 
@@ -61,7 +62,7 @@ async def test_a_request_that_comes_in_pieces_across_the_drain_is_answered() -> 
         assert await reader.readline() == b"first\n"
         writer.write(b"sec")
         stopping = asyncio.create_task(server.stop())
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * GRACE)  # an idle connection would have ended by then
         writer.write(b"ond\n")
         assert await reader.read() == b"second\n"
         await stopping

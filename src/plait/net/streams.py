@@ -281,7 +281,9 @@ class Stream(asyncio.StreamReaderProtocol):
         if ending is None or transport is None or transport.is_closing() or reader._eof:
             return
         wait = ending.due_in(answers=reader.answers, is_paused=reader._paused)
-        if wait <= 0:
+        if reader.is_within_a_request:
+            ending.look_again(RECHECK_DELAY, self._end_when_idle)
+        elif wait <= 0:
             _end(transport, reader)
         else:
             ending.look_again(wait, self._end_when_idle)
