@@ -13,8 +13,8 @@ import pytest
 
 from plait import Application
 from plait.net import Server
-from plait.net.streams import GRACE
 from plait.net.sockets import Registry
+from plait.net.streams import GRACE
 from test_server import Echo, close, connect, echo, running
 
 SWITCHES = 25
