@@ -138,6 +138,41 @@ async def test_an_endpoint_that_cannot_listen_fails_its_start() -> None:
         assert isinstance(raised.value.exceptions[0], error.CannotListenError)
 
 
+@pytest.mark.parametrize("kind", ["server", "endpoint"])
+async def test_a_start_that_fails_after_listening_gives_the_port_back(kind: str) -> None:
+    """A subclass that raises once the port is taken can be started again at the same port."""
+    port, calls = free_port(), []
+
+    class Fails:
+        def startService(self) -> Any:
+            calls.append(kind)
+            if len(calls) == 1:
+                raise OSError("not yet")
+            return super().startService()  # type: ignore[misc]
+
+    class FailsServer(Fails, internet.TCPServer):
+        pass
+
+    class FailsEndpoint(Fails, internet.StreamServerEndpointService):
+        pass
+
+    factory = protocol.Factory.forProtocol(Echo)
+    listening = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1")
+    made: Any = (
+        FailsServer(port, factory, interface="127.0.0.1") if kind == "server" else FailsEndpoint(listening, factory)
+    )
+    app = Application("shop")
+    app.add(made, name="fails")
+    with pytest.raises(StartFailed):
+        async with app:
+            pass
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
+    async with app:
+        assert app.snapshot().services[0].endpoints == (f"tcp://127.0.0.1:{port}",)
+
+
 async def test_unix_sockets_and_datagrams_tell_where_they_are(tmp_path: Path) -> None:
     """As Plait writes endpoints; the socket's file is gone at the end."""
     path = tmp_path / "echo.sock"

@@ -34,12 +34,12 @@ class Adapter(Service):
 
     _removal: asyncio.Future[Any] | None
 
+    def __init__(self, classic: Any) -> None:
+        _stand_for(self, classic, classic)
+
     def fail(self, error: BaseException) -> None:
         """What it does has failed, and so has its incarnation."""
         self._engine().life(self._record).fail(error)
-
-    def __init__(self, classic: Any) -> None:
-        _stand_for(self, classic, classic)
 
     async def on_start(self) -> None:
         """See the module."""
@@ -105,7 +105,7 @@ class ApplicationAdapter(Application):
         _stand_for(self, collection, classic)
         self._waiters: list[Deferred[None]] = []
         self._shutdown: asyncio.Future[None] | None = None
-        _adopt_all(self, placement="one")
+        _adopt_all(self)
 
     async def on_start(self) -> None:
         """See the module."""
@@ -212,13 +212,16 @@ def _classic(adapter: Any) -> Any:
 # -- a group and its services -----------------------------------------------------------------------------------------
 
 
-def _adopt_all(group: AnyGroup, **policy: Any) -> None:
+def _adopt_all(group: AnyGroup) -> None:
     for service in _classic(group):
-        adopt(group, service, **policy)
+        adopt(group, service)
 
 
-def adopt(group: AnyGroup, classic: Any, **policy: Any) -> Service:
-    """Add the adapter of a classic service under a name that is free; it starts if the group runs."""
+def adopt(group: AnyGroup, classic: Any) -> Service:
+    """Add the adapter of a classic service under a name that is free; it starts if the group runs.
+
+    In an application it has placement "one": classic services may not expect to be there twice.
+    """
     adapter = adapter_of(classic)
     if isinstance(adapter, Adapter) and adapter._record.parent is not None and adapter._removal is not None:
         adapter = _successor(adapter)
@@ -228,7 +231,7 @@ def adopt(group: AnyGroup, classic: Any, **policy: Any) -> Service:
         number += 1
         name = f"{base}-{number}"
     adapter._record.intent = Intent.UP  # it may have been removed from another
-    group.add(adapter, name=name, **policy)
+    group.add(adapter, name=name, **({"placement": "one"} if isinstance(group, Application) else {}))
     if group.state in LIVE - {STOPPING}:
         group.spawn(_start_added(adapter), name=f"start of {name}")
     return adapter
@@ -273,12 +276,20 @@ async def _start(adapter: Any) -> None:
         adapter._after = None
     classic = _classic(adapter)
     await settled(classic.privilegedStartService())
-    begun = classic.startService()
+    try:
+        begun = classic.startService()
+    except BaseException:
+        await settled(getattr(classic, "_give_back", _nothing)())
+        raise
     try:
         await settled(begun)
     except BaseException:
         await _undo(adapter)
         raise
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _undo(adapter: Any) -> None:

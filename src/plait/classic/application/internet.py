@@ -86,18 +86,22 @@ class _AbstractServer(_VolatileDataService):
     def stopService(self) -> Any:
         """Listen no more; fires when that is so."""
         super().stopService()
-        port, self._port, self._again = self._port, None, None
+        self._again = None
+        return self._give_back()
+
+    def _give_back(self) -> Any:
+        """Close the port; also where it was taken, and the start has failed then."""
+        port, self._port = self._port, None
         return port.stopListening() if port is not None else None
 
     def pauseService(self) -> Any:
         """Listen no more for now; connections go on."""
-        port, self._port = self._port, None
-        if port is None:
+        if self._port is None:
             return None
-        self._again = port.getHost()
+        self._again = self._port.getHost()
         if self._kernel is not None:
             self._kernel._retract()
-        return port.stopListening()
+        return self._give_back()
 
     def resumeService(self) -> None:
         """Listen again where it did."""
@@ -374,13 +378,14 @@ class StreamServerEndpointService(service.Service):
 
     def stopService(self) -> Any:
         """Listen no more; fires when that is so."""
-        return self._close().addBoth(self._stopped)
+        return self._give_back().addBoth(self._stopped)
 
     def _stopped(self, passed: Any) -> Any:
         super().stopService()
         return passed
 
-    def _close(self) -> Deferred[Any]:
+    def _give_back(self) -> Deferred[Any]:
+        """Close the port, or give up listening; also where the start has failed then."""
         waiting, self._waitingForPort = self._waitingForPort, None
         if waiting is None:
             return succeed(None)
@@ -392,7 +397,7 @@ class StreamServerEndpointService(service.Service):
         """Listen no more for now; connections go on."""
         if self._kernel is not None:
             self._kernel._retract()
-        return self._close()
+        return self._give_back()
 
     def resumeService(self) -> Any:
         """Listen again."""
