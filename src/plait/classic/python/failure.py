@@ -150,7 +150,8 @@ class Failure(Diverts, BaseException):
         try:
             return self._parents
         except AttributeError:
-            self._parents = [qual(kind) for kind in getmro(self.type)] if isclass(self.type) else [self.type]
+            is_exception = isclass(self.type) and issubclass(self.type, BaseException)
+            self._parents = [qual(kind) for kind in getmro(self.type)] if is_exception else [self.type]
             return self._parents
 
     @parents.setter
