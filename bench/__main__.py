@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench import machine
 from bench.measure import Row
-from bench.rows import accept, coldstart, commandline, echo, idle, memory, startstop
+from bench.rows import accept, coldstart, commandline, echo, idle, memory, restart, startstop
 from bench.setting import Setting, Unavailable
 from bench.table import render
 
@@ -30,14 +30,20 @@ FAMILIES: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "coldstart": coldstart.measure,
     "help": commandline.measure,
     "idle": idle.measure,
+    "restart": restart.measure,
 }
+
+PEERED = {"echo", "accept", "startstop", "coldstart", "restart"}
+"""Those in which peers take part."""
 
 
 def main() -> int:
     """Run what the command line asks for."""
     arguments = parse()
     setting = Setting(quick=arguments.quick)
-    peers = arguments.only is None or bool(set(arguments.only) & {"echo", "accept", "startstop", "coldstart"})
+    peers = arguments.only is None or bool(
+        set(arguments.only) & {"echo", "accept", "startstop", "coldstart", "restart"}
+    )
     about = machine.describe(setting, peers=peers)
     rows = [row for family in arguments.only or FAMILIES for row in measured(family, setting)]
     print(render(about, rows))
