@@ -6,7 +6,6 @@ but for what is over.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -36,7 +35,7 @@ Make = Callable[..., Event]
 
 def present(engine: Engine) -> Iterator[Event]:
     """Each service with its intent, state, endpoints, and what it waits for; then who is not ready."""
-    now = time.time()
+    now = engine.wall_time()
 
     def about(record: Record) -> Make:
         return partial(_make, time=now, path=record.path, generation=engine.generation)
