@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from plait import Application, Group, Service, State, events
-from plait.errors import StartInterrupted, StopFailed
+from plait.errors import StartFailed, StartInterrupted, StopFailed
 
 
 class Worker(Service):
@@ -221,3 +221,47 @@ async def test_who_joins_a_start_leaves_alone_what_that_has_left_waiting() -> No
         async with asyncio.timeout(5):
             while waiting.state is not State.RUNNING:
                 await asyncio.sleep(0)
+
+
+class Lingering(Worker):
+    """Stops at once in its first life, and when it is told in the others."""
+
+    def __init__(self) -> None:
+        self.starts, self.told = 0, asyncio.Event()
+
+    async def on_start(self) -> None:
+        self.starts += 1
+
+    async def on_stop(self) -> None:
+        if self.starts > 1:
+            await self.told.wait()
+
+
+class FailsOnce(Lingering):
+    """At its second start."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        if self.starts == 2:
+            raise OSError("on purpose")
+
+
+async def test_a_restart_that_failed_does_not_stop_what_another_has_started_since() -> None:
+    """Who waited for its roll-back to start the application has done so by then."""
+    app = Application("model")
+    lingering = app.add(Lingering())
+    app.add(FailsOnce(), needs=["lingering"]).told.set()
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    restarting = asyncio.create_task(app.restart())
+    while app.state is not State.STOPPING or lingering.starts < 2:
+        await asyncio.sleep(0)
+    starting = asyncio.create_task(app.start())
+    await asyncio.sleep(0)
+    lingering.told.set()
+    await starting
+    with pytest.raises(StartFailed):
+        await restarting
+    assert app.state is State.RUNNING
+    await app.stop()
+    await serving

@@ -276,7 +276,8 @@ async def _restart_application(engine: Engine, stop: Stop) -> None:
             raise StartInterrupted(_stopped_text(root))
         await start(root)
     except (StartFailed, InvalidTree) as error:
-        end_application(engine, root, error)
+        if root.state in AT_REST:  # or somebody else has started it by now
+            end_application(engine, root, error)
         raise
     finally:
         engine.is_restarting = False
