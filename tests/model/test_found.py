@@ -265,3 +265,23 @@ async def test_a_restart_that_failed_does_not_stop_what_another_has_started_sinc
     assert app.state is State.RUNNING
     await app.stop()
     await serving
+
+
+async def test_what_is_just_stopping_holds_up_the_start_of_what_needs_it() -> None:
+    """As if it had stopped."""
+    app = Application("model")
+    first, second = app.add(Lingering(), name="first"), app.add(Slow(), name="second")
+    first.starts = 1
+    both = app.add(Worker(), name="both", needs=["first", "second"])
+    serving = asyncio.create_task(app.serve())
+    await second.begun.wait()
+    stopping = asyncio.create_task(first.stop())
+    while first.state is not State.STOPPING:
+        await asyncio.sleep(0)
+    second.told.set()
+    await app.wait_ready()
+    assert both.state is State.NEW
+    first.told.set()
+    await stopping
+    await app.stop()
+    await serving

@@ -186,6 +186,8 @@ class Engine:
         self.resources: dict[Any, Any] = {}
         self.generation = 1
         """Which of the trees this is that reloads made."""
+        self.ends = 0
+        """How many incarnations have begun to end."""
         self.alive = 0
         """How many services, not counting groups, have an incarnation."""
         self._threads: ThreadPoolExecutor | None = None
@@ -247,6 +249,7 @@ class Engine:
             raise IllegalTransition(record.subject, old.value, new.value)
         record.state = new
         record.since = self._time()
+        self.ends += new is STOPPING
         if self.bus.sinks:
             self.emit(StateChanged, record, incarnation=record.incarnation, old=old, new=new, error=error)
             self.checks.moved(record)

@@ -170,7 +170,7 @@ class Start(Ordered):
     def _begin(self, record: Record) -> None:
         if record not in self._members or record.state not in AT_REST:  # or another operation has begun it
             return
-        need = missing(record) if self._has_lost and record.needs else None
+        need = missing(record) if record.needs and self.engine.ends > self._ends else None
         if need is None:
             self.begun[record] = None
             self.engine.begin(record)
@@ -205,7 +205,6 @@ class Start(Ordered):
                 self.engine.ready(group)
 
     def on_ended(self, record: Record) -> bool:
-        self._has_lost = True
         if self.interrupted or self._rollback is not None:
             return False
         if record not in self.begun and record not in self._members:
