@@ -136,8 +136,8 @@ class Start(Ordered):
         self.undone: list[Record] = []
         """What was stopped again, in the order of its start."""
         self._rollback: Stop | None = None
-        self._has_lost = False
-        """Something has ended meanwhile: what was there when a service began to wait may be gone at its turn."""
+        self._ends = engine.ends
+        """If more have begun to end since, what was there when a service began to wait may be gone by its turn."""
         self._gate: Record | None = None
         """The group that must open before the target may start."""
 
