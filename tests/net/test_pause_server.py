@@ -497,8 +497,9 @@ async def test_a_limit_is_taken_live(paused: bool) -> None:
 
 
 async def test_a_queue_that_never_empties_does_not_hold_up_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All who had queued are taken; when that is done it closes, though others have come."""
+    """All who had queued are taken; when that is done it closes, though others come: the system may not stop them."""
     monkeypatch.setattr("plait.net.serving.SWEEP_MOST", 100)
+    monkeypatch.setattr("plait.net.sockets.refuse_newcomers", lambda sock: False)
     clients: list[socket.socket] = []
     keeps_coming = False
 

@@ -1,4 +1,4 @@
-"""No request is lost when generations take over from one another under load, whatever serves and whoever asks.
+"""No request is lost when generations take over from one another under load, or when the last server stops or pauses.
 
 The clients are threads with sockets of their own, so that they know exactly what had reached them when they sent. A
 request is lost if it was sent before the end of the connection had arrived, and got no full answer.
@@ -16,13 +16,15 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+import uvloop
 
 from plait import Application
 from plait.net import Server, serving, streams
-from plait.net.sockets import Registry
+from plait.net.sockets import Lease, Registry
 from test_server import BufferedEcho, echo
 
 SWITCHES = 15
+STOPS = 15
 ANSWER_TIMEOUT = 10.0
 GOODBYE = b" close\n"
 
@@ -30,8 +32,9 @@ GOODBYE = b" close\n"
 class Load:
     """Clients in threads, of one address, each asking in its own way."""
 
-    def __init__(self, address: Any, ways: str) -> None:
+    def __init__(self, address: Any, ways: str, *, may_be_refused: bool = False) -> None:
         self.answered = dict.fromkeys(ways.split(), 0)
+        self.may_be_refused = may_be_refused
         self.lost: list[str] = []
         self.stopping = threading.Event()
         self._address = address
@@ -52,28 +55,36 @@ class Load:
             try:
                 sock = self._connect()
             except OSError as error:
-                self.lost.append(f"{way}: cannot connect: {error!r}")
-                return
+                if not self.may_be_refused:
+                    self.lost.append(f"{way}: cannot connect: {error!r}")
+                    return
+                time.sleep(0.001)
+                continue
             with sock:
                 try:
-                    while self._request(sock, way) and way not in ("new", "slow"):
+                    while self._request(sock, way) and way not in ("new", "newer", "newest", "slow"):
                         pass
                 except OSError as error:
                     self.lost.append(f"{way}: {error!r}")
 
     def _connect(self) -> socket.socket:
-        if isinstance(self._address, tuple):
-            sock = socket.create_connection(self._address, timeout=ANSWER_TIMEOUT)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(ANSWER_TIMEOUT)
+        is_tcp = isinstance(self._address, tuple)
+        sock = socket.socket(socket.AF_INET if is_tcp else socket.AF_UNIX)
+        sock.settimeout(0.3 if self.may_be_refused else ANSWER_TIMEOUT)  # its first packet may have been dropped
         try:
             sock.connect(self._address)
+            if is_tcp:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
             sock.close()
             raise
         return sock
+
+    async def more(self, count: int) -> None:
+        """Until so many more were answered."""
+        enough = sum(self.answered.values()) + count
+        while sum(self.answered.values()) < enough:
+            await asyncio.sleep(0.001)
 
     def _request(self, sock: socket.socket, way: str) -> bool:
         """Whether another can follow."""
@@ -124,9 +135,9 @@ def has_ended(sock: socket.socket) -> bool:
 
 
 @asynccontextmanager
-async def under_load(address: Any, ways: str) -> AsyncIterator[Load]:
+async def under_load(address: Any, ways: str, **more: Any) -> AsyncIterator[Load]:
     """The threads are joined without holding up the loop, which has to serve them."""
-    load = Load(address, ways)
+    load = Load(address, ways, **more)
     load.__enter__()
     try:
         yield load
@@ -261,6 +272,60 @@ async def test_no_request_is_lost_between_generations(
     assert load.lost == []
     assert cut == 0
     assert sum(load.answered.values()) > 10 * SWITCHES
+
+
+FRESH = "new newer newest slow keep-alive pieces"
+
+
+async def stop_again_and_again(listen: str, count: int = STOPS) -> list[str]:
+    """The only server of an address stops under load, and another starts; what was lost."""
+    registry = Registry()
+    app, server = await generation(registry, listen)
+    (endpoint,) = server.endpoints
+    address = endpoint.path if endpoint.scheme == "unix" else (endpoint.host, endpoint.port)
+    async with under_load(address, FRESH, may_be_refused=True) as load:
+        for _ in range(count):
+            await load.more(100)
+            await app.stop()
+            app, _ = await generation(registry, listen)
+    await app.stop()
+    return load.lost
+
+
+async def pause_again_and_again(listen: str, mode: str, count: int = STOPS) -> list[str]:
+    """It pauses under load, and is resumed; what was lost."""
+    app, server = await generation(Registry(), listen)
+    (endpoint,) = server.endpoints
+    address = endpoint.path if endpoint.scheme == "unix" else (endpoint.host, endpoint.port)
+    async with under_load(address, FRESH, may_be_refused=mode == "refuse") as load:
+        for _ in range(count):
+            await load.more(100)
+            await server.pause(mode)
+            await server.resume()
+    await app.stop()
+    return load.lost
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+@pytest.mark.parametrize("what", ["stop", "hold", "refuse"])
+async def test_no_request_is_lost_when_the_only_server_stops_or_pauses(unix: bool, what: str, tmp_path: Any) -> None:
+    """Whoever could connect is answered, also who did so between the last accept and the close."""
+    listen = f"unix://{tmp_path}/s" if unix else "tcp://127.0.0.1:0"
+    lost = await (stop_again_and_again(listen) if what == "stop" else pause_again_and_again(listen, what))
+    assert lost == []
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+def test_without_refusing_newcomers_some_are_lost(unix: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """So this load finds what it is for. (asyncio's own loop is too slow to be caught often.)"""
+    monkeypatch.setattr(Lease, "refuse", lambda self: 0.0)
+    lost: list[str] = []
+    deadline = time.monotonic() + 60
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        while not lost and time.monotonic() < deadline:
+            listen = f"unix://{tmp_path}/s" if unix else "tcp://127.0.0.1:0"
+            lost = runner.run(stop_again_and_again(listen, 5))
+    assert lost
 
 
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

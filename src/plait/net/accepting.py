@@ -89,6 +89,8 @@ class Acceptor:
         """Those that were accepted when there was no room."""
         self.is_on = False
         self.accepted = 0
+        self.accepted_last = 0.0
+        """When, in the loop's time."""
         self.failed = 0
 
     @property
@@ -182,6 +184,7 @@ class Acceptor:
                 self._take(conn, steps)
             else:
                 self._seatless.append(conn)
+        self.accepted_last = self._loop.time()
         self._settle_soon(steps)
         return is_empty
 

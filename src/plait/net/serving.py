@@ -3,8 +3,8 @@
 Rules:
 - What goes wrong in one connection is logged with its peer, counted, and ends that connection alone.
 - Leaving the sockets, at a pause in mode "refuse" and at the end: where another generation listens on them, it takes
-  all that queue. Where none does, those who queue are accepted, and served as there is room, and the sockets closed:
-  who comes later is refused at once, instead of waiting in vain.
+  all that queue. Where none does, newcomers are let in no more, those who queue or are connecting are accepted, and
+  served as there is room, and the sockets closed: who comes later is refused, instead of waiting in vain.
 - Holding, at a pause in mode "hold": nobody is accepted, and the kernel queues. Whoever still queues when a held server
   stops was never taken, and is reset.
 - Open connections hear nothing of a pause. On drain each ends where nothing is lost, handshakes beside it: a stream
@@ -40,6 +40,9 @@ HANDSHAKE_GRACE = 1.0
 TURNS_TO_READ = 3
 """Turns of the loop in which it reads what the sockets held when the drain began."""
 
+
+BUSY_PERIOD = 1.0
+"""A server is busy if it accepted within so many seconds."""
 
 SWEEP_MOST = 4096
 """How many are taken at most from the queue of one socket, unless its backlog is larger: those who had queued."""
@@ -101,6 +104,8 @@ class Serving:
         self._over: asyncio.Future[None] | None = None
         self._left: asyncio.Future[None] | None = None
         self._intake = Intake.AWAY
+        self._connecting: asyncio.TimerHandle | None = None
+        """Until it is due, some who connected before newcomers were refused may still come."""
         self._swept_from = 0
         """How many had been accepted when the sweep of the queues began."""
         self._is_draining = False
@@ -175,16 +180,29 @@ class Serving:
         self._intake = Intake.LEAVING
         self._swept_from = self.acceptor.accepted
         self.acceptor.off()
+        grace = 0.0 if self._lease.is_shared else self._lease.refuse()
+        if grace and self._loop.time() - self.acceptor.accepted_last < BUSY_PERIOD:
+            self._connecting = self._loop.call_later(grace, self._connected)
+        self._sweep()
+
+    def _connected(self) -> None:
+        """Whoever was connecting when newcomers were refused has, by now."""
+        self._connecting = None
+        self.acceptor.off()
         self._sweep()
 
     def _sweep(self) -> None:
         """Take who queues, a batch a turn; when nobody does, or another generation takes them, close."""
         if self._intake is not Intake.LEAVING or self.acceptor.is_resting:
             return
-        if self._lease.is_shared or self.acceptor.sweep() or self._has_swept_enough():
+        if self._lease.is_shared or self._has_swept_enough():
+            self._go_away()
+        elif not self.acceptor.sweep():
+            self._loop.call_soon(self._sweep)
+        elif self._connecting is None:
             self._go_away()
         else:
-            self._loop.call_soon(self._sweep)
+            self.acceptor.on()
 
     def _has_swept_enough(self) -> bool:
         """Whether all who had queued were taken, though others have come since."""
@@ -193,6 +211,9 @@ class Serving:
 
     def _go_away(self) -> None:
         self._intake = Intake.AWAY
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
         self.acceptor.off()
         self._lease.leave()
         if self._left is not None and not self._left.done():

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from plait.errors import ListenError
 from plait.net.endpoints import BACKLOG, Endpoint
+from plait.net.refusing import admit_newcomers, grace_of, refuse_newcomers
 
 Key = tuple[Any, ...]
 
@@ -44,6 +45,14 @@ class _Held:
     sock: socket.socket
     unlink: Callable[[], None]
     users: dict[object, str] = field(default_factory=dict)
+    is_refusing: bool = False
+    """Nobody can connect any more, while those who have are still accepted."""
+
+    def admit(self) -> None:
+        """Somebody listens after all."""
+        if self.is_refusing:
+            admit_newcomers(self.sock)
+            self.is_refusing = False
 
 
 Bind = Callable[[], tuple[socket.socket, Callable[[], None]]]
@@ -106,6 +115,13 @@ class Lease:
                 kinds = ("connections", "datagrams") if stream else ("datagrams", "connections")
                 raise ListenError(errno.EPROTOTYPE, f"{self.subject}: it carries {kinds[1]}, and not {kinds[0]}")
 
+    def refuse(self) -> float:
+        """Let no newcomer in, where no other generation listens; those who have connected can still be accepted.
+
+        The seconds in which whoever is connecting just now has connected, and queues; 0 where that is not known.
+        """
+        return max((self._registry.refuse(key) for key in self.keys), default=0.0)
+
     def leave(self) -> None:
         """Give the sockets back for now: where no other generation listens, clients are refused at once."""
         if self.sockets and self.endpoint.scheme != "unix":
@@ -158,6 +174,22 @@ class Registry:
     def is_shared(self, key: Key) -> bool:
         """Whether more than one tree holds the socket."""
         return key in self._held and len(self._held[key].users) > 1
+
+    def refuse(self, key: Key) -> float:
+        """Let no newcomer in, and say for how long some may still be on their way; see refusing.py.
+
+        A unix socket is taken from its path, where another can be bound from now on. An inherited one is left alone.
+        """
+        held = self._held.get(key)
+        if held is None or len(held.users) > 1 or key[0] == "fd" or held.sock.type != socket.SOCK_STREAM:
+            return 0.0
+        if held.sock.family == socket.AF_UNIX:
+            del self._held[key]
+            held.unlink()
+            held.sock.close()
+            return 0.0
+        held.is_refusing = held.is_refusing or refuse_newcomers(held.sock)
+        return grace_of(held.sock) if held.is_refusing else 0.0
 
     def release(self, key: Key, tree: object) -> None:
         """A tree listens there no more; the last one closes the socket."""
@@ -231,6 +263,7 @@ class Registry:
             other = held.users[lease.tree]
             text = f"{lease.subject}: service {other!r} does already; give one of them another address"
             raise ListenError(errno.EADDRINUSE, text)
+        held.admit()
         held.users[lease.tree] = lease.path
         if key not in lease.keys:
             lease.keys.append(key)
