@@ -37,6 +37,8 @@ def test_it_holds_the_package_its_types_and_its_licence(wheel: Path) -> None:
     assert "plait/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert all(name.startswith(("plait/", "plait-")) for name in names)
+    (entries,) = [name for name in names if name.endswith("entry_points.txt")]
+    assert "[pytest11]\nplait = plait.testing.plugin" in zipfile.ZipFile(wheel).read(entries).decode()
 
 
 @pytest.mark.timeout(600)

@@ -217,7 +217,7 @@ async def test_fail_raises_what_it_is_given() -> None:
         assert not isinstance(caught.value.exceptions[0], InjectedFault)
     with Faults(app := app_of(Full())) as faults:
         faults.fail("a", "on_start")
-        with pytest.raises(StartFailed, match="InjectedFault: a fault was put on on_start of 'a'"):
+        with pytest.raises(StartFailed, match="InjectedFault: the test makes on_start of 'a' fail"):
             await app.serve()
 
 
@@ -438,7 +438,7 @@ async def test_what_cannot_be_struck_is_refused() -> None:
             faults.fail("c", "run")
         with pytest.raises(LookupError, match="'c'"):
             faults.crash("c")
-        assert faults.put == []
+        assert faults.placed == []
     with pytest.raises(ValueError, match="'on_begin' is no hook"):
         Faults().fail("a", "on_begin")
 

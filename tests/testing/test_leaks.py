@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -147,6 +148,19 @@ def test_each_kind_is_found_without_a_loop(leak: Leak, stack: contextlib.ExitSta
     with pytest.raises(Leaked) as caught, no_leaks():
         expected = leak(stack)
     assert re.search(expected, str(caught.value)), caught.value
+
+
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="there is no pgrep")
+@pytest.mark.parametrize("leak", [leak_child, leak_zombie, leak_listener, leak_udp], ids=lambda leak: leak.__name__)
+def test_where_there_is_no_proc(leak: Leak, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: children are found by pgrep, descriptors told apart by what fstat says."""
+    monkeypatch.setattr("plait.testing.holdings._LINUX", False)
+    with no_leaks():
+        pass
+    with pytest.raises(Leaked) as caught, no_leaks():
+        expected = leak(stack)
+    assert re.search(expected if leak is not leak_zombie else "child process", str(caught.value)), caught.value
+    assert len(caught.value.left) == 1
 
 
 async def test_a_body_that_cleans_up_leaves_nothing() -> None:

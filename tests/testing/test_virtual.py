@@ -78,14 +78,17 @@ def test_a_cancelled_timer_does_not_move_the_clock() -> None:
 
 
 def test_the_wall_clock_begins_where_it_is_told() -> None:
-    """`start` is a date; without one it is the beginning of 2000, whatever day it is."""
+    """`start` is a date, in UTC if it has no zone; without one it is the beginning of 2000, whatever day it is."""
 
     async def main() -> datetime:
         await asyncio.sleep(3600)
         return datetime.fromtimestamp(virtual().wall_time(), UTC)
 
     assert run(main()) == datetime(2000, 1, 1, 1, tzinfo=UTC)
-    assert run(main(), start=datetime(2026, 3, 29, 0, 30, tzinfo=UTC)) == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    for start in (datetime(2026, 3, 29, 0, 30), datetime(2026, 3, 29, 0, 30, tzinfo=UTC)):
+        assert run(main(), start=start) == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    berlin = datetime(2026, 3, 29, 1, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert run(main(), start=berlin) == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
 
 
 # -- settle and advance ----------------------------------------------------------------------------------------------
@@ -477,6 +480,24 @@ def test_run_names_what_would_not_end() -> None:
     assert "did not end" in str(caught.value.exceptions[0])
     task: Any = main.task  # type: ignore[attr-defined]
     task._log_destroy_pending = False
+
+
+def test_run_names_an_async_generator_that_would_not_end() -> None:
+    """As it does a task."""
+
+    async def numbers() -> Any:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(1000)
+
+    async def main() -> None:
+        main.generator = numbers()  # type: ignore[attr-defined]
+        await anext(main.generator)  # type: ignore[attr-defined]
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main())
+    assert str(caught.value.exceptions[0]) == "an async generator was cancelled, and did not end"
 
 
 async def test_run_in_a_running_loop_is_refused() -> None:

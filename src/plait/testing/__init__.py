@@ -22,12 +22,12 @@ _HOMES = {
     "Fault": "plait.testing.faults",
     "Faults": "plait.testing.faults",
     "Recorder": "plait.testing.recorder",
+    "Running": "plait.testing.applications",
     "VirtualLoop": "plait.testing.virtual",
     "advance": "plait.testing.virtual",
     "no_leaks": "plait.testing.leaks",
-    "Running": "plait.testing.applications",
-    "running": "plait.testing.applications",
     "run": "plait.testing.runs",
+    "running": "plait.testing.applications",
     "settle": "plait.testing.virtual",
 }
 

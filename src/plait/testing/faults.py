@@ -41,7 +41,7 @@ class Fault:
         self.hook = hook
         self.calls = 0
         self.strikes = 0
-        self.on_lift: list[Callable[[], None]] = []
+        self._on_lift: list[Callable[[], None]] = []
         self._strike = strike
         self._at = at
         self._lifted = asyncio.Event()
@@ -87,10 +87,10 @@ class Fault:
             take_back(record, self.hook, self)
         with contextlib.suppress(RuntimeError):  # the loop of those who hang is closed
             self._lifted.set()
-            for call in self.on_lift:
+            for call in self._on_lift:
                 call()
 
-    def put_on(self, record: Record) -> None:
+    def _put_on(self, record: Record) -> None:
         """Strike at the calls of this service's hook."""
         intercept(record, self.hook, self)
         self._records.append(record)
@@ -100,7 +100,7 @@ class Fault:
         """Whether it strikes no more."""
         return self._lifted.is_set()
 
-    async def lifted(self, timeout: float | None = None) -> None:
+    async def _until_lifted(self, timeout: float | None = None) -> None:
         """Until it is lifted, or `timeout` seconds have passed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -116,7 +116,7 @@ class Faults:
     """
 
     def __init__(self, *trees: Group) -> None:
-        self.put: list[Fault] = []
+        self.placed: list[Fault] = []
         """Every fault, also those that were lifted since."""
         self.crashed: set[str] = set()
         """The paths of what `crash` made fail."""
@@ -135,13 +135,13 @@ class Faults:
     def join(self, tree: Group) -> None:
         """Put the faults on this tree as well, the next generation, say; what it has not, an earlier one must have."""
         self._trees.append(tree)
-        for fault in self.put:
+        for fault in self.placed:
             if not fault.is_lifted:
                 self._put_on(fault, [tree])
 
     def restore(self) -> None:
         """Lift every fault, newest first: all hooks are as they were."""
-        for fault in reversed(self.put):
+        for fault in reversed(self.placed):
             fault.lift()
 
     # -- what can go wrong with a hook -------------------------------------------------------------------------------
@@ -179,27 +179,27 @@ class Faults:
         engine = engine_of(record)
         if engine is None:
             raise LifecycleError(f"{record.subject} is in no application, so it does not run")
-        engine.life(record).fail(error if error is not None else _injected(path, "life"))
+        engine.life(record).fail(error if error is not None else _injected(repr(path)))
         self.crashed.add(record.path)
 
     @property
     def paths(self) -> set[str]:
         """Where anything was put, or made to fail."""
-        return {fault.path for fault in self.put} | self.crashed
+        return {fault.path for fault in self.placed} | self.crashed
 
     def _put(self, path: str, hook: str, strike: Strike, at: At) -> Fault:
         fault = Fault(path.strip("/") or "/", hook, strike, at)
         check(hook)
         if self._trees:
             self._put_on(fault, self._trees)
-        self.put.append(fault)
+        self.placed.append(fault)
         return fault
 
     def _put_on(self, fault: Fault, trees: list[Group]) -> None:
         self._find(fault.path)
         for tree in trees:
             if (record := _record(tree, fault.path)) is not None:
-                fault.put_on(record)
+                fault._put_on(record)
 
     def _find(self, path: str) -> Record:
         """The service at this path in the newest tree that has it."""
@@ -218,23 +218,23 @@ def _record(tree: Group, path: str) -> Record | None:
 # -- how each strikes ------------------------------------------------------------------------------------------------
 
 
-def _injected(path: str, where: str) -> InjectedFault:
-    return InjectedFault(f"a fault was put on {where} of {path!r}")
+def _injected(what: str) -> InjectedFault:
+    return InjectedFault(f"the test makes {what} fail")
 
 
 async def _fail(error: Error, fault: Fault, real: Real) -> Any:
     if isinstance(error, BaseException):
         raise error.with_traceback(None)
-    raise error() if error is not None else _injected(fault.path, fault.hook)
+    raise error() if error is not None else _injected(f"{fault.hook} of {fault.path!r}")
 
 
 async def _hang(fault: Fault, real: Real) -> Any:
-    await fault.lifted()
+    await fault._until_lifted()
     return await real()
 
 
 async def _slow(seconds: float, fault: Fault, real: Real) -> Any:
-    await fault.lifted(seconds)
+    await fault._until_lifted(seconds)
     return await real()
 
 
@@ -245,7 +245,7 @@ async def _block(seconds: float, fault: Fault, real: Real) -> Any:
 
 async def _ignore_cancellation(seconds: float | None, fault: Fault, real: Real) -> Any:
     stubborn = Stubborn(seconds)
-    fault.on_lift.append(stubborn.give_in)
+    fault._on_lift.append(stubborn.give_in)
     return await stubborn.drive(_call(real))
 
 

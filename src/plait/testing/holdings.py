@@ -16,14 +16,18 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from plait._kernel.incarnation import where
 
+_POSIX = os.name == "posix"
 _LINUX = sys.platform == "linux"
 _LIBRARY = os.path.dirname(threading.__file__)
+
+REST = 0.01
 
 Descriptor = tuple[int, str]
 """Its number, and what the system says it is."""
@@ -83,13 +87,31 @@ def timers(loop: asyncio.AbstractEventLoop) -> dict[int, asyncio.TimerHandle]:
 def busy_threads(loop: asyncio.AbstractEventLoop | None) -> set[threading.Thread]:
     """All but those of the loop's default executor that have nothing to do."""
     threads = set(threading.enumerate())
-    pools = [getattr(loop, "_default_executor", None), *gc.get_referents(loop)] if loop is not None else []
-    own = {thread for pool in pools if isinstance(pool, ThreadPoolExecutor) for thread in pool._threads}
-    if own:
-        frames = sys._current_frames()
-        tops = {thread: frames.get(thread.ident or 0) for thread in own}
-        threads -= {thread for thread, top in tops.items() if top is not None and top.f_code.co_name == "_worker"}
+    for pool in _pools(loop):
+        threads -= pool._threads - _at_work(pool)
     return threads
+
+
+def let_rest(loop: asyncio.AbstractEventLoop) -> None:
+    """Give threads whose function has just returned, and been seen to, the moment until they wait for another."""
+    end = time.monotonic() + REST
+    while any(map(_at_work, _pools(loop))) and time.monotonic() < end:
+        time.sleep(REST / 50)
+
+
+def _pools(loop: asyncio.AbstractEventLoop | None) -> set[ThreadPoolExecutor]:
+    """The loop's default executor; uvloop shows it to the collector alone."""
+    found = [getattr(loop, "_default_executor", None), *gc.get_referents(loop)] if loop is not None else []
+    return {pool for pool in found if isinstance(pool, ThreadPoolExecutor)}
+
+
+def _at_work(pool: ThreadPoolExecutor) -> set[Any]:
+    """Its threads that call a function; all of them if one is still waiting to be called."""
+    if not pool._work_queue.empty():
+        return set(pool._threads)
+    frames = sys._current_frames() if pool._threads else {}
+    tops = {thread: frames.get(thread.ident or 0) for thread in pool._threads}
+    return {thread for thread, top in tops.items() if top is not None and top.f_code.co_name != "_worker"}
 
 
 def _lasts(thread: threading.Thread) -> bool:
@@ -113,7 +135,7 @@ def thread_text(thread: threading.Thread) -> str:
 def descriptors() -> set[Descriptor]:
     """The open ones; standard input, output and error are whose the program is, pytest's for one."""
     found = set()
-    for name in set(os.listdir("/dev/fd")) - {"0", "1", "2"}:
+    for name in set(os.listdir("/dev/fd") if _POSIX else ()) - {"0", "1", "2"}:
         with contextlib.suppress(OSError):  # that of the listing itself is closed by now
             found.add((int(name), _link(name)))
     return found
@@ -160,11 +182,14 @@ def _host_port(address: Any) -> str:
 
 
 def children() -> frozenset[int]:
-    """The processes that are this one's children, ended ones that nobody waited for among them."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
+    """The processes that are this one's children, ended ones that nobody waited for among them; on POSIX."""
+    if not _POSIX:
         return frozenset()
+    if hasattr(os, "waitid"):  # the short way to know that there are none
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return frozenset()
     tracker = sys.modules.get("multiprocessing.resource_tracker")  # lives as long as the program, on purpose
     return frozenset(_children()) - {tracker._resource_tracker._pid if tracker is not None else None}
 

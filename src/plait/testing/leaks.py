@@ -11,11 +11,12 @@ import asyncio
 import gc
 import time
 from collections.abc import Collection, Iterator
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
 from plait.errors import Leaked
-from plait.testing.holdings import Holdings
+from plait.testing.holdings import Holdings, let_rest
 
 TURNS = 10
 LINGER = 1.0
@@ -40,7 +41,9 @@ class NoLeaks:
             pass
 
     async def __aenter__(self) -> Self:
-        self._before = Holdings(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        let_rest(loop)
+        self._before = Holdings(loop)
         return self
 
     async def __aexit__(
@@ -53,7 +56,7 @@ class NoLeaks:
         """Look until nothing is left, or raise; the loop gets a turn in between."""
         left: list[str] = []
         for _ in range(TURNS):
-            left = self._left(loop)[0] + self._left(loop)[1]
+            left = [*chain(*self._left(loop))]
             if not left:
                 return
             yield

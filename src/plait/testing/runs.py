@@ -41,7 +41,8 @@ def run(main: Coroutine[Any, Any, T], *, start: datetime | None = None, patience
             error.add_note(f"and in the loop: {failure!r}")
         raise
     end(loop)
-    raise_failures(loop)
+    if failures := failures_of(loop):
+        raise ExceptionGroup("the loop's exception handler was told of what nobody else heard", failures)
     return result
 
 
@@ -65,8 +66,12 @@ async def _end(loop: asyncio.AbstractEventLoop) -> list[str]:
             loop.call_exception_handler(
                 {"message": "a task failed when it was cancelled", "exception": error, "task": task}
             )
-    await asyncio.wait_for(loop.shutdown_asyncgens(), ENDING)
-    return [f"task {task.get_name()!r} at {where(task)}" for task in stuck]
+    left = [f"task {task.get_name()!r} at {where(task)}" for task in stuck]
+    try:
+        await asyncio.wait_for(loop.shutdown_asyncgens(), ENDING)
+    except TimeoutError:
+        left.append("an async generator")
+    return left
 
 
 def failures_of(loop: VirtualLoop) -> list[Exception]:
@@ -83,10 +88,3 @@ def _failure(context: Mapping[str, Any]) -> Exception:
         error.add_note("; ".join([message, *others]))
         return error
     return RuntimeError("; ".join([message, *others, *([repr(error)] if error is not None else [])]))
-
-
-def raise_failures(loop: VirtualLoop) -> None:
-    """An ExceptionGroup of what reached the loop's exception handler, if anything did."""
-    failures = failures_of(loop)
-    if failures:
-        raise ExceptionGroup("the loop's exception handler was told of what nobody else heard", failures)

@@ -80,14 +80,19 @@ class _Hold:
 class VirtualLoop(asyncio.SelectorEventLoop):
     """See the module's rules.
 
-    `time()` begins with 0, `wall_time()` with `start`, a datetime with its zone, 2000-01-01 in UTC if left out. Not
-    virtual: `time.time()`, `time.monotonic()` and `time.sleep()`, which are the machine's; threads that were not
-    started by `run_in_executor`, and other processes, unless in `hold`.
+    `time()` begins with 0, `wall_time()` with `start`, 2000-01-01 if left out; one without a zone is in UTC. `failures`
+    are the contexts that reached the loop's exception handler. Not virtual: `time.time()`, `time.monotonic()` and
+    `time.sleep()`, which are the machine's; threads that were not started by `run_in_executor`, and other processes,
+    unless in `hold`.
     """
+
+    _scheduled: list[asyncio.TimerHandle]
+    """asyncio's heap of timers."""
 
     def __init__(self, *, start: datetime | None = None, patience: float = PATIENCE) -> None:
         self._now = 0.0
-        self._start = (START if start is None else start).timestamp()
+        start = START if start is None else start
+        self._start = (start if start.tzinfo is not None else start.replace(tzinfo=UTC)).timestamp()
         self.patience = patience
         self.failures: list[Mapping[str, Any]] = []
         """What reached the loop's exception handler: the contexts, oldest first."""
@@ -100,9 +105,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._files)
         self._own_files = len(self._files.get_map())
         self.set_exception_handler(lambda _, context: self.failures.append(context))
-
-    _scheduled: list[asyncio.TimerHandle]
-    """asyncio's heap of timers."""
 
     def time(self) -> float:
         """Seconds since the loop was made, by the virtual clock."""

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 LOOPS: pytest.StashKey[list[Any]] = pytest.StashKey()
 """The virtual loops of the present test."""
+UNHEARD = "the loop's exception handler was told of what nobody else heard"
 SCOPES = ("function", "class", "module", "package", "session")
 
 
@@ -98,22 +99,20 @@ def _heard(item: pytest.Item) -> Generator[None, Any, Any]:
     try:
         result = yield
     except BaseException as error:
-        note_failures(error, loops)
+        for failure in _failures(loops):
+            error.add_note(f"and in the loop: {failure!r}")
         raise
-    for loop in loops:
-        from plait.testing.runs import raise_failures
-
-        raise_failures(loop)
+    if failures := _failures(loops):
+        raise ExceptionGroup(UNHEARD, failures)
     return result
 
 
-def note_failures(error: BaseException, loops: list[Any]) -> None:
-    """What else went wrong, as notes to why the test failed."""
-    for loop in loops:
-        from plait.testing.runs import failures_of
+def _failures(loops: list[Any]) -> list[Exception]:
+    if not loops:
+        return []
+    from plait.testing.runs import failures_of
 
-        for failure in failures_of(loop):
-            error.add_note(f"and in the loop: {failure!r}")
+    return [failure for loop in loops for failure in failures_of(loop)]
 
 
 # -- looking for leaks -----------------------------------------------------------------------------------------------
