@@ -18,7 +18,18 @@ from pathlib import Path
 
 from bench import machine
 from bench.measure import Row
-from bench.rows import accept, coldstart, commandline, echo, idle, memory, restart, startstop
+from bench.rows import (
+    accept,
+    classic_calllater,
+    classic_echo,
+    coldstart,
+    commandline,
+    echo,
+    idle,
+    memory,
+    restart,
+    startstop,
+)
 from bench.setting import Setting, Unavailable
 from bench.table import render
 
@@ -30,10 +41,12 @@ FAMILIES: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "coldstart": coldstart.measure,
     "help": commandline.measure,
     "idle": idle.measure,
+    "classic-echo": classic_echo.measure,
+    "classic-calllater": classic_calllater.measure,
     "restart": restart.measure,
 }
 
-PEERED = {"echo", "accept", "startstop", "coldstart", "restart"}
+PEERED = {"echo", "accept", "startstop", "coldstart", "restart", "classic-echo", "classic-calllater"}
 """Those in which peers take part."""
 
 
@@ -41,9 +54,7 @@ def main() -> int:
     """Run what the command line asks for."""
     arguments = parse()
     setting = Setting(quick=arguments.quick)
-    peers = arguments.only is None or bool(
-        set(arguments.only) & {"echo", "accept", "startstop", "coldstart", "restart"}
-    )
+    peers = arguments.only is None or bool(set(arguments.only) & PEERED)
     about = machine.describe(setting, peers=peers)
     rows = [row for family in arguments.only or FAMILIES for row in measured(family, setting)]
     print(render(about, rows))

@@ -34,6 +34,7 @@ def commands(setting: Setting) -> dict[str, Command]:
     return {
         "Plait": [python, SERVERS / "plait_echo.py", "PORT", "protocol"],
         "Plait, coroutine handler": [python, SERVERS / "plait_echo.py", "PORT", "stream"],
+        "classic": [python, SERVERS / "classic_echo.py", "PORT"],
         "raw uvloop": [python, SERVERS / "uvloop_echo.py", "PORT"],
         "Twisted": [python, SERVERS / "twisted_echo.py", "PORT"],
         "C epoll": [setting.compiled(SERVERS / "epoll_echo.c"), "PORT"],

@@ -12,6 +12,7 @@ import math
 import time
 import traceback
 from asyncio import AbstractEventLoop, Handle
+from bisect import bisect_right
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -23,6 +24,8 @@ from plait.classic.internet import error
 from plait.classic.internet.interfaces import IDelayedCall
 
 _MIN_COMPACT = 64
+_FEW = 64
+"""How many due calls are popped before the rest is sorted."""
 _EPOCH = time.time() - time.monotonic()
 """What makes seconds since the epoch of a clock that nobody sets; measured once, so that time never jumps."""
 
@@ -136,6 +139,7 @@ def _arguments(args: tuple[Any, ...], kw: dict[str, Any]) -> str:
 
 
 Entry = tuple[float, int, DelayedCall]
+_NO_KEYWORDS: dict[str, Any] = {}
 
 
 class DelayedCalls:
@@ -146,13 +150,16 @@ class DelayedCalls:
         self._failed = failed
         self._loop: AbstractEventLoop | None = None
         self._heap: list[Entry] = []
+        self._now_due: list[Entry] = []
+        """Those of the turn that is being made, the earliest last, where they were too many to be popped one by one."""
         self._sequence = count()
         self._live = 0
         self._armed = -math.inf
         """The time of the timer, inf if there is none; -inf while there is no use in one: without a loop, and while
         calls are made."""
         self._timer: Handle | None = None
-        self._coarse = False
+        self._is_coarse = False
+        self._cancel, self._reset = self._cancelled, self._moved  # once, and not for each call
 
     def __len__(self) -> int:
         return self._live
@@ -163,7 +170,7 @@ class DelayedCalls:
         self._loop = loop
         self._armed = math.inf if loop is not None else -math.inf
         self.seconds = getattr(loop, "wall_time", monotonic)
-        self._coarse = type(loop).__module__.partition(".")[0] == "uvloop"
+        self._is_coarse = type(loop).__module__.partition(".")[0] == "uvloop"
         self._arm()
 
     def clear(self) -> None:
@@ -171,6 +178,7 @@ class DelayedCalls:
         for call in self.pending():
             call.cancelled = 1
         self._heap.clear()
+        self._now_due.clear()
         self._live = 0
         self._disarm()
 
@@ -183,7 +191,7 @@ class DelayedCalls:
         seconds: Callable[[], float],
     ) -> DelayedCall:
         """Call this at a time of `seconds`."""
-        call = DelayedCall(when, func, args, kw, self._cancelled, self._moved, seconds)
+        call = DelayedCall(when, func, args, kw or _NO_KEYWORDS, self._cancel, self._reset, seconds)
         heappush(self._heap, (when, next(self._sequence), call))
         self._live += 1
         if when < self._armed:
@@ -192,7 +200,7 @@ class DelayedCalls:
 
     def pending(self) -> list[DelayedCall]:
         """Those that are to come, the earliest first."""
-        return sorted(entry[2] for entry in self._heap if _counts(entry))
+        return sorted(entry[2] for entry in (*self._heap, *self._now_due) if _counts(entry))
 
     def timeout(self) -> float | None:
         """How many seconds there are to the earliest, none of them negative; None if there is no call."""
@@ -201,25 +209,44 @@ class DelayedCalls:
 
     def run_due(self) -> None:
         """Make every call that is due now."""
-        heap, now, turn = self._heap, self.seconds(), next(self._sequence)
+        now, turn = self.seconds(), next(self._sequence)
         self._armed = -math.inf
         try:
+            heap, few = self._heap, _FEW
             while heap and heap[0][0] <= now and heap[0][1] < turn:
-                when, _, call = heappop(heap)
-                if call.called or call.cancelled or when != call.entered:
-                    continue
-                if call.time > when:
-                    self._enter(call)
-                    continue
-                call.called = 1
-                self._live -= 1
-                try:
-                    call.func(*call.args, **call.kw)
-                except BaseException:
-                    self._failed(call)
+                if not few:
+                    self._sort_due(now)
+                    break
+                few -= 1
+                self._make(heappop(heap))
+            while self._now_due:
+                self._make(self._now_due.pop())
         finally:
             self._armed = math.inf if self._loop is not None else -math.inf
             self._arm()
+
+    def _sort_due(self, now: float) -> None:
+        """Many are due: sorting costs them less than that many pops. What is sorted is a heap still."""
+        heap = self._heap
+        heap.sort()
+        end = bisect_right(heap, now, key=_when)
+        self._now_due = heap[:end]
+        self._now_due.reverse()
+        del heap[:end]
+
+    def _make(self, entry: Entry) -> None:
+        when, _, call = entry
+        if call.called or call.cancelled or when != call.entered:
+            return
+        if call.time > when:
+            self._enter(call)
+            return
+        call.called = 1
+        self._live -= 1
+        try:
+            call.func(*call.args, **call.kw)
+        except BaseException:
+            self._failed(call)
 
     # -- what a call says of itself ---------------------------------------------------------------------------------
 
@@ -272,7 +299,7 @@ class DelayedCalls:
         if delay <= 0:
             self._timer = loop.call_soon(self._due)
         else:  # uvloop counts in milliseconds, rounded: up, or it would spin until the time has come
-            self._timer = loop.call_later(math.ceil(delay * 1000) / 1000 if self._coarse else delay, self._due)
+            self._timer = loop.call_later(math.ceil(delay * 1000) / 1000 if self._is_coarse else delay, self._due)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -288,3 +315,7 @@ class DelayedCalls:
 def _counts(entry: Entry) -> bool:
     when, _, call = entry
     return when == call.entered and call.active()
+
+
+def _when(entry: Entry) -> float:
+    return entry[0]

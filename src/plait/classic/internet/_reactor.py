@@ -107,7 +107,7 @@ class Reactor:
         self.addSystemEventTrigger("during", "shutdown", self._over)
         self.addSystemEventTrigger("during", "shutdown", self.disconnectAll)
 
-    # -- the loop -------------------------------------------------------------------------------------------------------
+    # -- the loop -----------------------------------------------------------------------------------------------------
 
     def _bind(self) -> None:
         """Go by the loop that runs, if one does, from now on."""
@@ -163,7 +163,7 @@ class Reactor:
         assert self._loop is not None
         return self._loop
 
-    # -- run and stop ---------------------------------------------------------------------------------------------------
+    # -- run and stop -------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
@@ -283,11 +283,11 @@ class Reactor:
         """For the host: fire shutdown; done when it is over."""
         over = self._running_loop().create_future()
         self._stopping = True
-        self.addSystemEventTrigger("after", "shutdown", lambda: over.done() or over.set_result(None))
+        self.addSystemEventTrigger("after", "shutdown", _finish, over)
         self.fireSystemEvent("shutdown")
         return over
 
-    # -- signals --------------------------------------------------------------------------------------------------------
+    # -- signals ------------------------------------------------------------------------------------------------------
 
     def _install_signals(self, wanted: bool) -> None:
         if not wanted or threading.current_thread() is not threading.main_thread():
@@ -321,7 +321,7 @@ class Reactor:
         """What SIGTERM does."""
         self.callFromThread(self._signalled, "SIGTERM")
 
-    # -- events ---------------------------------------------------------------------------------------------------------
+    # -- events -------------------------------------------------------------------------------------------------------
 
     def addSystemEventTrigger(
         self, phase: str, eventType: str, callable: Callable[..., Any], *args: Any, **kwargs: Any
@@ -361,7 +361,7 @@ class Reactor:
             except BaseException:
                 log.err()
 
-    # -- time -----------------------------------------------------------------------------------------------------------
+    # -- time ---------------------------------------------------------------------------------------------------------
 
     seconds: Callable[[], float]
     """Seconds since the epoch, by a clock that only goes forward; on a virtual loop, by its own."""
@@ -389,7 +389,7 @@ class Reactor:
         """Make the calls that are due."""
         self._run_from_threads()
 
-    # -- threads --------------------------------------------------------------------------------------------------------
+    # -- threads ------------------------------------------------------------------------------------------------------
 
     def callFromThread(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call this in the loop, soon, and in the order of these calls. For any thread."""
@@ -446,7 +446,7 @@ class Reactor:
         """Let the pool have up to this many threads."""
         self.getThreadPool().adjustPoolsize(maxthreads=size)
 
-    # -- descriptors ----------------------------------------------------------------------------------------------------
+    # -- descriptors --------------------------------------------------------------------------------------------------
 
     def addReader(self, reader: Any) -> None:
         """Call its doRead whenever there is something to read."""
@@ -480,7 +480,7 @@ class Reactor:
         """Those that are watched for writing."""
         return list(self._files.writers.watched)
 
-    # -- listening and connecting -----------------------------------------------------------------------------------------
+    # -- listening and connecting -------------------------------------------------------------------------------------
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> tcp.Port:
         """Listen on a TCP port, 0 for any free one. `CannotListenError`."""
@@ -563,7 +563,11 @@ class Reactor:
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """Listen on a duplicate of a socket that listens. `UnsupportedAddressFamily`."""
-        adopt = {socket.AF_INET: tcp.adopt_port, socket.AF_INET6: tcp.adopt_port, socket.AF_UNIX: unix.adopt_port}
+        adopt: dict[int, Any] = {
+            socket.AF_INET: tcp.adopt_port,
+            socket.AF_INET6: tcp.adopt_port,
+            socket.AF_UNIX: unix.adopt_port,
+        }
         if addressFamily not in adopt:
             raise error.UnsupportedAddressFamily(addressFamily)
         return adopt[addressFamily](self, fileDescriptor, addressFamily, factory)
@@ -616,13 +620,18 @@ class Reactor:
         self.resolver = _resolver.ComplexResolverSimplifier(resolver)
         return previous
 
-    # -- the background -------------------------------------------------------------------------------------------------
+    # -- the background -----------------------------------------------------------------------------------------------
 
     def beforeDaemonize(self) -> None:
         """The process is about to fork: nothing need be done before there is a loop."""
 
     def afterDaemonize(self) -> None:
         """This is the child."""
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _end_adoption(coro: Any, sock: Any, connection: Any, _: Any) -> None:

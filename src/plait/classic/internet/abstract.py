@@ -147,11 +147,10 @@ class FileDescriptor:
 
     def doWrite(self) -> Any:
         """Write what the descriptor takes; when all is out, let the producer produce, or end."""
-        if self._buffer:
-            taken = self.writeSomeData(bytes(self._buffer[: self.SEND_LIMIT]))
-            if isinstance(taken, BaseException) or taken < 0:
-                return taken
-            del self._buffer[:taken]
+        taken = self.writeSomeData(bytes(self._buffer[: self.SEND_LIMIT]))
+        if isinstance(taken, BaseException) or taken < 0:
+            return taken
+        del self._buffer[:taken]
         if self._buffer:
             return None
         self.stopWriting()
@@ -236,7 +235,7 @@ class FileDescriptor:
         self.loseConnection()
 
 
-def isIPAddress(addr: str, family: int = socket.AF_INET) -> bool:
+def isIPAddress(addr: str | bytes, family: int = socket.AF_INET) -> bool:
     """Whether a text is an address of this family, and no name."""
     if isinstance(addr, bytes):
         try:
@@ -254,7 +253,7 @@ def isIPAddress(addr: str, family: int = socket.AF_INET) -> bool:
     return True
 
 
-def isIPv6Address(addr: str) -> bool:
+def isIPv6Address(addr: str | bytes) -> bool:
     """Whether a text is an IPv6 address, with or without a scope."""
     return isIPAddress(addr, socket.AF_INET6)
 

@@ -462,7 +462,7 @@ class HostnameEndpoint:
 
     def _endpoints(self, addresses: Iterable[Any]) -> Iterator[Any]:
         for found in addresses:
-            kinds = {address.IPv6Address: TCP6ClientEndpoint, address.IPv4Address: TCP4ClientEndpoint}
+            kinds: dict[Any, Any] = {address.IPv6Address: TCP6ClientEndpoint, address.IPv4Address: TCP4ClientEndpoint}
             for kind, endpoint in kinds.items():
                 if isinstance(found, kind):
                     yield endpoint(self._reactor, found.host, found.port, self._timeout, self._bindAddress)
@@ -602,7 +602,7 @@ class _ProcessEndpointTransport:
         return self._process.getHost()
 
     def __getattr__(self, name: str) -> Any:
-        if any(name in interface for interface in (interfaces.IConsumer, interfaces.IPushProducer)):
+        if name in {*interfaces.IConsumer, *interfaces.IPushProducer}:
             return getattr(self._process, name)
         raise AttributeError(name)
 

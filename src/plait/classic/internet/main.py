@@ -20,7 +20,7 @@ def installReactor(reactor: Any = None) -> None:
     if hasattr(internet, "reactor"):
         raise error.ReactorAlreadyInstalledError("reactor already installed")
     sys.modules[f"{internet.__name__}.reactor"] = reactor
-    internet.reactor = reactor
+    internet.reactor = reactor  # type: ignore[attr-defined]
 
 
 __all__ = ["CONNECTION_DONE", "CONNECTION_LOST", "installReactor"]

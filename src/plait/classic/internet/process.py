@@ -540,7 +540,7 @@ class _Child:
                 args, executable=executable, cwd=path, env=env, stdin=fds[0], stdout=fds[1], stderr=fds[2], **how
             )
             child.returncode = 0  # we wait for it ourselves
-            return child.pid
+            return int(child.pid)
 
         try:
             return popen(self._executable, self._args, self._path, self._env)

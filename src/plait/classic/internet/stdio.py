@@ -89,7 +89,7 @@ class StandardIO:
             self.connectionLost(reason)
 
     def _is_half_closed(self, reason: Failure, told: str) -> None:
-        half = interfaces.IHalfCloseableProtocol(self.protocol, None)
+        half: Any = interfaces.IHalfCloseableProtocol(self.protocol, None)
         if half is not None:
             try:
                 getattr(half, told)()

@@ -393,7 +393,7 @@ class Connection(asyncio.Protocol):
 
     # -- what it is -------------------------------------------------------------------------------------------------
 
-    def getHandle(self) -> socket.socket:
+    def getHandle(self) -> Any:
         """Its socket."""
         return self.socket
 

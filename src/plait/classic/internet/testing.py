@@ -131,7 +131,7 @@ class StringTransport:
         """What was written since the last `clear`."""
         return self.io.getvalue()  # type: ignore[no-any-return]
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> None:
         """Keep it. TypeError for what is not bytes."""
         if isinstance(data, str):
             raise TypeError("Data must not be string")
@@ -566,7 +566,7 @@ class NonStreamingProducer:
 
     def __init__(self, consumer: Any) -> None:
         self.consumer = consumer
-        self.result = None
+        self.result: defer.Deferred[None] | None = None
 
     def resumeProducing(self) -> None:
         """Write the next number; after ten, be done."""

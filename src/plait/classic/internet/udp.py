@@ -271,7 +271,7 @@ class MulticastPort(Port):
 
     def createInternetSocket(self) -> socket.socket:
         """A socket of its family that can be bound, by several if they want."""
-        sock = super().createInternetSocket()
+        sock: socket.socket = super().createInternetSocket()
         if self.listenMultiple:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if hasattr(socket, "SO_REUSEPORT"):
@@ -344,7 +344,7 @@ class MulticastPort(Port):
         names: Any = [self.reactor.resolve(addr), self.reactor.resolve(interface)]
         joined: Any = defer.gatherResults(names, consumeErrors=True)
         joined.addErrback(lambda _: Failure(error.MulticastJoinError(addr, interface, "there is no such address")))
-        return joined.addCallback(lambda both: self._change_v4(*both, join))  # type: ignore[no-any-return]
+        return joined.addCallback(lambda both: self._change_v4(both[0], both[1], join))  # type: ignore[no-any-return]
 
     def _change_v4(self, group: str, interface: str, join: bool) -> None:
         request = socket.inet_aton(group) + socket.inet_aton(interface or "0.0.0.0")

@@ -121,14 +121,14 @@ class Connection(abstract.FileDescriptor):
     def _closeWriteConnection(self) -> Any:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
-        half = interfaces.IHalfCloseableProtocol(self.protocol, None)
+        half: Any = interfaces.IHalfCloseableProtocol(self.protocol, None)
         if half is not None:
             half.writeConnectionLost()
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
         """The other end sends no more."""
-        half = interfaces.IHalfCloseableProtocol(self.protocol, None)
+        half: Any = interfaces.IHalfCloseableProtocol(self.protocol, None)
         if half is None:
             self.connectionLost(reason)
             return
