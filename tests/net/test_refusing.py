@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import Iterator
@@ -119,3 +120,24 @@ async def test_where_the_system_has_no_filters_all_is_as_without(how: str, monke
     for number, (reader, writer) in enumerate(clients):
         assert await reader.read() == (b"" if number == 0 else b"%d\n" % number)
         await close(writer)
+
+
+async def test_who_is_connecting_when_newcomers_are_refused_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handshake is over a moment later: it is accepted and served, then they close; a cut waits for none."""
+    for cut in (False, True):
+        monkeypatch.setattr(refusing, "LOOPBACK_GRACE", 30.0 if cut else 1.0)
+        async with running(echo, drain_timeout=0.1 if cut else 30) as server:
+            reader, writer = await connect(server)
+            writer.write(b"hello\n")
+            assert await reader.readline() == b"hello\n"
+            address = server.endpoints[0].host, server.endpoints[0].port
+            stopping = asyncio.create_task(server.stop())
+            await asyncio.sleep(0.01)
+            refusing.admit_newcomers(server._Server__lease.sockets[0])  # type: ignore[attr-defined]
+            late_reader, late_writer = await asyncio.open_connection(*address)
+            late_writer.write(b"late\n")
+            assert await late_reader.readline() == b"late\n"
+            assert server.stats.accepted == 2
+            await stopping
+            for one in (writer, late_writer):
+                await close(one)
