@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from plait import Application, Group, Service, State, events
-from plait.errors import StartFailed, StartInterrupted, StopFailed
+from plait.errors import LifecycleError, StartFailed, StartInterrupted, StopFailed
 
 
 class Worker(Service):
@@ -35,6 +35,19 @@ async def test_a_stop_commanded_after_a_restart_comes_after_it() -> None:
         assert worker.state is State.STOPPED
 
 
+async def test_a_stop_commanded_after_the_restart_of_an_application_at_rest_comes_after_it() -> None:
+    """It stays at rest."""
+    app = Application("model")
+    app.add(Worker())
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    await app.stop()
+    await serving
+    outcomes = await asyncio.gather(app.restart(), app.stop(), return_exceptions=True)
+    assert isinstance(outcomes[0], StartInterrupted)
+    assert app.state is State.STOPPED
+
+
 async def test_a_restart_commanded_after_a_stop_does_not_join_the_one_before_it() -> None:
     """Which the stop has ended."""
     async with Application("model") as app:
@@ -44,6 +57,24 @@ async def test_a_restart_commanded_after_a_stop_does_not_join_the_one_before_it(
         await asyncio.gather(*calls, return_exceptions=True)
         assert calls[2].exception() is None
         assert worker.state is State.RUNNING
+
+
+async def test_a_restart_does_not_join_one_that_is_over_and_has_not_been_heard_of() -> None:
+    """In the very turn in which that got ready it is stopped with its group: the second finds that out."""
+    async with Application("model") as app:
+        group = app.add(Group(), name="group")
+        worker = group.add(Worker())
+        await group.start()
+        turn: list[asyncio.Task[None]] = []
+
+        def on_event(event: events.Event) -> None:
+            if isinstance(event, events.StateChanged) and event.new is State.RUNNING and event.incarnation == 2:
+                turn.extend(asyncio.create_task(call) for call in (group.stop(), worker.restart()))
+
+        app.subscribe(on_event)
+        await worker.restart()
+        outcomes = await asyncio.gather(*turn, return_exceptions=True)
+        assert isinstance(outcomes[1], LifecycleError)
 
 
 async def test_an_application_that_stops_uncleanly_is_restarted_all_the_same() -> None:

@@ -223,18 +223,26 @@ def _stop_alone(engine: Engine, record: Record) -> Stop | None:
 async def restart(record: Record) -> None:
     """A new incarnation, of this service alone: stop, then start, paused if it was."""
     engine = engine_for(record, "restart")
-    task = engine.restarts.get(record)
+    task = _restart_to_come(engine, record)
     if task is None:
+        incarnation = record.incarnation
         stop = _stop_first(engine, record)
-        task = engine.restarts[record] = engine.create_task(_restart(engine, record, stop), f"{record.path} restart")
+        task = engine.create_task(_restart(engine, record, stop, engine.stops), f"{record.path} restart")
+        engine.restarts[record] = task, incarnation
         engine.errands.add(task)
         task.add_done_callback(engine.errands.discard)
         task.add_done_callback(partial(_restarted, engine, record))
     await asyncio.shield(task)
 
 
+def _restart_to_come(engine: Engine, record: Record) -> asyncio.Task[None] | None:
+    """One under way that is still to bring what is asked for, a new incarnation that is ready."""
+    task, incarnation = engine.restarts.get(record, (None, 0))
+    return task if record.incarnation == incarnation or record.state is STARTING else None
+
+
 def _restarted(engine: Engine, record: Record, task: asyncio.Task[None]) -> None:
-    if engine.restarts.get(record) is task:
+    if record in engine.restarts and engine.restarts[record][0] is task:
         del engine.restarts[record]
     if not task.cancelled():
         task.exception()  # every caller may have gone; it is in the service's state all the same
@@ -255,13 +263,13 @@ def _stop_first(engine: Engine, record: Record) -> Stop | None:
     return None
 
 
-async def _restart(engine: Engine, record: Record, stop: Stop | None) -> None:
+async def _restart(engine: Engine, record: Record, stop: Stop | None, stops: int) -> None:
     if record is engine.root and stop is not None:
         await _restart_application(engine, stop)
         return
     if stop is not None:
         await wait(stop.done)
-    if record.intent is DOWN:
+    if record.intent is DOWN or (record is engine.root and engine.stops > stops):
         raise StartInterrupted(_stopped_text(record))
     _wait_if_needs_are_away(engine, record)
     await start(record)

@@ -172,8 +172,8 @@ class Engine:
         """Whether anything may be wanted paused."""
         self.stops = 0
         """How often the application was told to stop, for a start that waits for that."""
-        self.restarts: dict[Record, asyncio.Task[None]] = {}
-        """Restarts under way, for those who ask for the same."""
+        self.restarts: dict[Record, tuple[asyncio.Task[None], int]] = {}
+        """Restarts under way, for those who ask for the same, and of which incarnation."""
         self.errands: set[asyncio.Task[Any]] = set()
         """What callers wait for who may go away meanwhile."""
         self.shrink: dict[Record, float] = {}
