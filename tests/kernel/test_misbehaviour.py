@@ -37,13 +37,13 @@ class DeafAgain(Deaf):
     async def on_start(self):
         self.spawn(self.fail())
     async def fail(self):
-        await asyncio.sleep(0.02)
+        await self.application.wait_ready()
         raise OSError("lost it")
 
 class Blocks(Service):
     """Blocks the loop, in the middle of its work."""
     async def run(self):
-        await asyncio.sleep(0.02)
+        await self.application.wait_ready()
         self.log.info("blocking")
         time.sleep(1000)  # blocks
 
@@ -58,6 +58,7 @@ class BlocksAtItsEnd(Service):
 class BlocksAgain(Service):
     """Blocks the loop for a while, and then fails."""
     async def run(self):
+        await self.application.wait_ready()
         self.log.info("blocking")
         time.sleep(0.2)
         raise OSError("timed out")
@@ -70,7 +71,7 @@ class CannotClose(Service):
 class CannotCloseAgain(CannotClose):
     """And fails before that."""
     async def run(self):
-        await asyncio.sleep(0.02)
+        await self.application.wait_ready()
         raise ValueError("no such row")
 
 class Leaks(Service):
@@ -87,13 +88,26 @@ class LeaksAgain(Leaks):
     """In each incarnation."""
     async def run(self):
         self.task = asyncio.create_task(self.poll())
-        await asyncio.sleep(0.02)
+        await self.application.wait_ready()
         raise OSError("lost it")
 
 class Crashes(Service):
     async def run(self):
-        await asyncio.sleep(0.05)
+        await self.application.wait_ready()
         raise OSError(f"no disk for {self.name}")
+
+class StopsTheLoop(Service):
+    """As if it were its own."""
+    async def run(self):
+        asyncio.get_running_loop().stop()
+        await asyncio.Event().wait()
+
+class CancelsAll(Service):
+    """Every task there is."""
+    async def run(self):
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.Event().wait()
 
 def of(cls, many=1, **policy):
     def make() -> Application:
@@ -109,6 +123,7 @@ blocks, blocks_at_its_end, blocks_again = of(Blocks), of(BlocksAtItsEnd), of(Blo
 cannot_close, cannot_close_again = of(CannotClose), of(CannotCloseAgain)
 leaks, leaks_again = of(Leaks), of(LeaksAgain)
 crowd = of(Crashes, 1000)
+stops_the_loop, cancels_all = of(StopsTheLoop), of(CancelsAll)
 '''
 
 
@@ -203,6 +218,24 @@ def test_one_that_leaks_a_task(cwd: Path, loop: str) -> None:
     assert "is owned by nobody" in leaked
 
 
+def test_one_that_stops_the_loop(cwd: Path, loop: str) -> None:
+    """All stop in order all the same, and the code says that this was no end."""
+    with Running("--loop", loop, "app.py:stops_the_loop", cwd=cwd) as app:
+        assert app.wait() == 70
+    assert "db was closed" in app.output
+    assert told(app, "critical") == ["RuntimeError: Event loop stopped before Future completed."]
+    assert "is owned by nobody" not in app.output
+
+
+def test_one_that_cancels_every_task(cwd: Path, loop: str) -> None:
+    """Plait's own included: all stop, and the last line says what happened, and what to do about it."""
+    with Running("--loop", loop, "app.py:cancels_all", cwd=cwd) as app:
+        assert app.wait() == 70
+    assert "db was closed" in app.output
+    (last,) = told(app, "critical")
+    assert last.startswith("the task that serves application 'app' was cancelled, but not by Plait; find who calls")
+
+
 def test_a_thousand_that_crash_at_once(cwd: Path, loop: str) -> None:
     """Each is named each time, until there were too many failures; the rest stops in order, and the code is 70."""
     with Running("--loop", loop, "app.py:crowd", cwd=cwd) as app:
@@ -246,8 +279,8 @@ def test_one_that_ignores_its_cancellation_is_started_again_beside_what_it_left(
     stuck = [record for record in app.records if "was left behind: its task at" in record["message"]]
     assert [record["incarnation"] for record in stuck] == [1, 2]
     assert all(place("deaf", "Deaf.run") in record["message"] for record in stuck)
-    failed = [text for text in told(app, "error") if "failed of OSError: lost it; then more went wrong" in text]
-    assert len(failed) == 2
+    both = "failed, and then more went wrong: OSError: lost it; StopTimeout: "
+    assert sum(both in text for text in told(app, "error")) == 2
     left = next(text for text in told(app, "warning") if text.startswith("left behind: "))
     assert "service 'it': its task at" in left
     assert "service 'it', incarnation 2: its task at" in left
@@ -264,7 +297,7 @@ def test_one_that_fails_and_raises_in_on_stop_is_started_again(cwd: Path, loop: 
     failed = [record for record in app.records if record["message"].startswith("it failed: ")]
     assert len(failed) == 2
     for record in failed:
-        assert "service 'it' failed of ValueError: no such row; then more went wrong" in record["message"]
+        assert record["message"].endswith("and then more went wrong: ValueError: no such row; OSError: cannot close")
         assert "OSError: cannot close" in record["traceback"]
 
 

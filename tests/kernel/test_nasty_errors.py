@@ -163,3 +163,17 @@ def test_a_message_that_goes_on_is_cut() -> None:
     told = error_text(ValueError("x" * 1_000_000))
     assert told == f"ValueError: {'x' * MOST}… (1,000,000 characters)"
     assert error_text(ValueError()) == "ValueError"
+
+
+def test_a_group_is_told_by_what_is_in_it() -> None:
+    """The first few of all the errors in it, however deep."""
+    inner = ExceptionGroup("inner", [ValueError("two"), Mute()])
+    told = error_text(ExceptionGroup("in a TaskGroup", [OSError("one"), inner, KeyError(4), KeyError(5)]))
+    mute = "Mute: (its message cannot be had: __str__ raised RuntimeError)"
+    assert told == f"ExceptionGroup: in a TaskGroup: OSError: one; ValueError: two; {mute}; and 2 more"
+
+
+def test_lines_are_told_in_one() -> None:
+    """A log is read line by line."""
+    assert error_text(ValueError("first\nsecond")) == "ValueError: first / second"
+    assert "\n" not in error_text(ValueError("line\n" * 100_000))

@@ -55,7 +55,7 @@ def test_json_of_an_error() -> None:
             "x", logging.ERROR, "f", 1, "failed", (), (ValueError, error, error.__traceback__)
         )
     found = _json(record)
-    assert found["error"] == "ValueError: bad\nthing"
+    assert found["error"] == "ValueError: bad / thing"
     assert "test_json_of_an_error" in found["traceback"]
 
 

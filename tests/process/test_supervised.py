@@ -26,6 +26,7 @@ class Crashes(Service):
     async def run(self):
         Crashes.lived += 1
         lived = Crashes.lived
+        await self.application.wait_ready()
         await asyncio.sleep(0.02)
         if lived <= self.times:
             raise ConnectionError("the database went away")
@@ -37,12 +38,12 @@ class Always(Crashes):
 
 class Quits(Service):
     async def run(self):
-        await asyncio.sleep(0.02)
+        await self.application.wait_ready()
         raise DoNotRestart("wrong password")
 
 class Job(Service):
     async def run(self):
-        await asyncio.sleep(0.02)
+        await self.application.wait_ready()
 
 def app(*services, **settings):
     made = Application("shop", **settings)
@@ -78,7 +79,8 @@ class Lives(Service):
         self.spawn(asyncio.Event().wait())
         self.data = bytearray(100_000)
     async def run(self):
-        await asyncio.sleep(0.002)
+        await self.application.wait_ready()
+        await asyncio.sleep(0.004)
         raise ConnectionError("again")
 
 def for_ever():

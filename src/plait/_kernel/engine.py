@@ -40,7 +40,6 @@ from plait._kernel.states import (
     Intent,
     State,
 )
-from plait._kernel.words import error_text
 from plait.errors import IllegalTransition, LifecycleError
 
 T = TypeVar("T")
@@ -540,5 +539,5 @@ def one_error(record: Record, errors: list[Exception]) -> Exception | None:
             with suppress(Exception):  # an exception may be frozen
                 error.add_note(f"this ended {record.subject}, incarnation {record.incarnation}")
     if len(errors) > 1:
-        return ExceptionGroup(f"{record.subject} failed of {error_text(errors[0])}; then more went wrong", errors)
+        return ExceptionGroup(f"{record.subject} failed, and then more went wrong", errors)
     return errors[0] if errors else None

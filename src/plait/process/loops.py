@@ -52,8 +52,9 @@ def run(name: str, main: Callable[[], Coroutine[Any, Any, T]], left: list[str]) 
     try:
         loop.set_exception_handler(loop_failed)
         loop.set_default_executor(threads)
+        task = loop.create_task(main(), name="plait")
         try:
-            return _run(loop, main())
+            return _run(loop, task)
         finally:
             left += loop.run_until_complete(_end_tasks())
     finally:
@@ -62,11 +63,10 @@ def run(name: str, main: Callable[[], Coroutine[Any, Any, T]], left: list[str]) 
         left += _end_threads(set(threading.enumerate()) - before)
 
 
-def _run(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
-    task = loop.create_task(main, name="plait")
+def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
     try:
         return loop.run_until_complete(task)
-    except (SystemExit, KeyboardInterrupt):  # a callback raised it, through the loop: what runs stops in order
+    except BaseException:  # a callback raised SystemExit through the loop, or stopped it: what runs stops in order
         if not task.done():
             task.cancel()
             loop.run_until_complete(asyncio.wait([task]))

@@ -30,7 +30,7 @@ from plait._kernel.graph import check
 from plait._kernel.live import take_live
 from plait._kernel.service import Service
 from plait._kernel.states import AT_REST
-from plait.errors import InvalidTree, LifecycleError, PlaitError, ReloadFailed, UsageError
+from plait.errors import InvalidTree, LifecycleError, PlaitError, ReloadFailed, ServiceCancelled, UsageError
 from plait.observe.eventlog import EventLog
 from plait.observe.logs import Logs, LogSetup
 from plait.options.resolving import Resolved
@@ -291,6 +291,11 @@ class Runner:
             application = self.build()
         try:
             loops.run(self._loop, lambda: self._main(application, watchdog), self._left)
+        except asyncio.CancelledError as error:
+            raise ServiceCancelled(
+                f"the task that serves application {application.name!r} was cancelled, but not by Plait; find who "
+                "calls cancel() on all tasks, and call application.stop() instead"
+            ) from error
         finally:
             if watchdog is not None:
                 watchdog.unlooped()
