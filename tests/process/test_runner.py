@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,27 @@ def test_settings_command_line_over_file_over_default(tmp_path: Path) -> None:
     file.write_text("[plait]\nlop = 1\nlog_file = 1\n")
     with pytest.raises(OptionsError, match=r"did you mean 'loop'.*\n.*log_file = 1: expected text"):
         settle({}, str(file), [])
+
+
+async def test_a_sink_need_not_be_hashable() -> None:
+    """A dataclass with a __call__, say, before serve and during it."""
+
+    @dataclass
+    class Sink:
+        seen: int = 0
+
+        def __call__(self, event: object) -> None:
+            self.seen += 1
+
+    early, late = Sink(), Sink()
+    runner = Runner(waits, environ={})
+    unsubscribe = runner.subscribe(early)
+    serving = asyncio.create_task(runner.serve())
+    await asyncio.sleep(0.01)
+    runner.subscribe(late)
+    unsubscribe()
+    seen = early.seen
+    await runner.stop()
+    await serving
+    assert early.seen == seen > 0
+    assert late.seen > 2

@@ -91,7 +91,7 @@ class Runner:
         self._stop_asked = False
         self._log_setup: LogSetup | None = None
         self._intents: Intents | None = None
-        self._sinks: dict[Sink, None] = {}
+        self._sinks: list[Sink] = []
         self._generations: Generations | None = None
         self._reloads = Reloads(self._reload_once)
         self._on_next: Callable[[Application], None] = _nothing
@@ -184,13 +184,13 @@ class Runner:
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
         """Call `sink` with the events of every generation, first the present state; the result unsubscribes it."""
-        self._sinks[sink] = None
+        self._sinks.append(sink)
         for application in self._generations.present if self._generations is not None else ():
             application.subscribe(sink)
         return lambda: self._unsubscribe(sink)
 
     def _unsubscribe(self, sink: Sink) -> None:
-        self._sinks.pop(sink, None)
+        self._sinks[:] = [other for other in self._sinks if other is not sink]
         for application in self._generations.present if self._generations is not None else ():
             application._root_engine.bus.unsubscribe(sink)
 
