@@ -106,12 +106,13 @@ def _pools(loop: asyncio.AbstractEventLoop | None) -> set[ThreadPoolExecutor]:
 
 
 def _at_work(pool: ThreadPoolExecutor) -> set[Any]:
-    """Its threads that call a function; all of them if one is still waiting to be called."""
-    if not pool._work_queue.empty():
-        return set(pool._threads)
-    frames = sys._current_frames() if pool._threads else {}
+    """Its threads that call a function; all of them if one has yet to take the function it is to call."""
+    if pool._idle_semaphore._value >= len(pool._threads) and pool._work_queue.empty():
+        return set()
+    frames = sys._current_frames()
     tops = {thread: frames.get(thread.ident or 0) for thread in pool._threads}
-    return {thread for thread, top in tops.items() if top is not None and top.f_code.co_name != "_worker"}
+    calling = {thread for thread, top in tops.items() if top is not None and top.f_code.co_name != "_worker"}
+    return calling or set(pool._threads)
 
 
 def _lasts(thread: threading.Thread) -> bool:
