@@ -138,6 +138,9 @@ async def test_every_kind_of_target(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert run.app.state is State.RUNNING
     async with running(make_live, config="shop.toml") as run:
         assert run["says"].word == "from the file"  # type: ignore[attr-defined]
+    Path("shop.env").write_text("SHOP_WORD=dotted\n")
+    async with running(make_live, env_file="shop.env") as run:
+        assert run["says"].word == "dotted"  # type: ignore[attr-defined]
     async with running(make_live, sets=["word=set"]) as run:
         assert run["says"].word == "set"  # type: ignore[attr-defined]
 

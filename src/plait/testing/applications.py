@@ -212,6 +212,7 @@ async def running(
     *,
     environ: Mapping[str, str] | None = None,
     config: str | PathLike[str] | None = None,
+    env_file: str | PathLike[str] | None = None,
     sets: Sequence[str] = (),
     state_dir: str | PathLike[str] | None = None,
     may_fail: Collection[str] = (),
@@ -221,15 +222,16 @@ async def running(
     """Run an application around a body: `async with running(make_app, argv=["--listen", "tcp://127.0.0.1:0"]) as run:`.
 
     `target` is an application or another service, a factory, or a text as `plait run` takes it; `argv`, `environ`,
-    `config`, `sets` and `state_dir` are as for Runner, but the environment is empty if it is left out. The body begins
-    when all is ready, or never: what a start failed of is raised. An application that fails cancels the body, and
-    ApplicationFailed is raised. At the end it is stopped; then RunFailed, an ExceptionGroup, says which services had
-    failed, if only to be restarted, and what would not stop: all but the paths in `may_fail` and those with a fault on
-    them. A body that raised keeps its exception, which is given a note. `recorder` and `faults`: those to use.
+    `config`, `env_file`, `sets` and `state_dir` are as for Runner, but the environment is empty if it is left out. The
+    body begins when all is ready, or never: what a start failed of is raised. An application that fails cancels the
+    body, and ApplicationFailed is raised. At the end it is stopped; then RunFailed, an ExceptionGroup, says which
+    services had failed, if only to be restarted, and what would not stop: all but the paths in `may_fail` and those
+    with a fault on them. A body that raised keeps its exception, which is given a note. `recorder` and `faults`: those
+    to use.
     """
     own_faults = Faults()
     environ = dict(environ or {})
-    runner = _Runner(target, argv, environ=environ, config=config, sets=sets, state_dir=state_dir)
+    runner = _Runner(target, argv, environ=environ, config=config, env_file=env_file, sets=sets, state_dir=state_dir)
     runner.faults = own_faults if faults is None else faults
     recorder = Recorder() if recorder is None else recorder
     runner.build()
