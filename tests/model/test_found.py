@@ -316,3 +316,19 @@ async def test_what_is_just_stopping_holds_up_the_start_of_what_needs_it() -> No
     await stopping
     await app.stop()
     await serving
+
+
+async def test_a_start_that_is_taken_back_when_all_else_has_ended_ends_the_application() -> None:
+    """There is nothing left that could go on."""
+    app = Application("model")
+    job = app.add(Job())
+    serving = asyncio.create_task(app.serve())
+    await app.wait_ready()
+    other = app.add(Worker(), restart="never")
+    starting = asyncio.create_task(other.start())
+    while other.state is not State.RUNNING:
+        await asyncio.sleep(0)
+    starting.cancel()
+    job.told.set()
+    async with asyncio.timeout(5):
+        await serving

@@ -118,6 +118,7 @@ class Ordered(Operation):
         if self._holds_collector:
             collector.release()
         self.done.set_result(None)
+        self.engine.supervision.look()
 
 
 class Start(Ordered):
@@ -332,7 +333,6 @@ class Start(Ordered):
         self._close()
         if self._then is not None:
             self._then()
-        self.engine.supervision.look()
 
 
 def _to_start(engine: Engine, target: Record, omit: Callable[[Record], bool] | None) -> Iterable[Record]:

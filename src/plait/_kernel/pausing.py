@@ -78,7 +78,6 @@ class Settling(Ordered):
 
     def _complete(self) -> None:
         self._close()
-        self.engine.supervision.look()
 
 
 class Pause(Settling):
