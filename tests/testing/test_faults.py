@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,7 +23,7 @@ from plait.errors import (
     StartFailed,
     StartTimeout,
 )
-from plait.testing import Faults, Recorder, advance, settle
+from plait.testing import Faults, Recorder, advance, running, settle
 
 pytestmark = [pytest.mark.virtual_clock, pytest.mark.usefixtures("no_leaks")]
 
@@ -424,6 +425,20 @@ async def test_a_plan_is_for_the_trees_that_join() -> None:
         faults.slow("nowhere", "on_start", 5)
         with pytest.raises(LookupError, match="no service 'nowhere' to put a fault on; there are /, a"):
             faults.join(first)
+
+
+async def test_a_tree_that_joins_twice_is_struck_once() -> None:
+    """As one does that is then given to `running`; and a tree that nobody else has is not kept."""
+    app = app_of(Full())
+    with Faults(app) as faults:
+        fault = faults.slow("a", "on_start", 5)
+        async with running(app, faults=faults):
+            assert now() == 5
+        assert fault.strikes == 1
+        for _ in range(3):
+            faults.join(Application("gone"))
+        gc.collect()
+        assert faults._trees == [app]
 
 
 async def test_what_cannot_be_struck_is_refused() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Container
 from functools import partial
 from types import TracebackType
@@ -120,7 +121,7 @@ class Faults:
         """Every fault, also those that were lifted since."""
         self.crashed: set[str] = set()
         """The paths of what `crash` made fail."""
-        self._trees: list[Group] = []
+        self._joined: list[weakref.ref[Group]] = []
         for tree in trees:
             self.join(tree)
 
@@ -134,7 +135,9 @@ class Faults:
 
     def join(self, tree: Group) -> None:
         """Put the faults on this tree as well, the next generation, say; what it has not, an earlier one must have."""
-        self._trees.append(tree)
+        if tree in self._trees:
+            return
+        self._joined.append(weakref.ref(tree))
         for fault in self.placed:
             if not fault.is_lifted:
                 self._put_on(fault, [tree])
@@ -190,7 +193,7 @@ class Faults:
     def _put(self, path: str, hook: str, strike: Strike, at: At) -> Fault:
         fault = Fault(path.strip("/") or "/", hook, strike, at)
         check(hook)
-        if self._trees:
+        if self._joined:
             self._put_on(fault, self._trees)
         self.placed.append(fault)
         return fault
@@ -200,6 +203,11 @@ class Faults:
         for tree in trees:
             if (record := _record(tree, fault.path)) is not None:
                 fault._put_on(record)
+
+    @property
+    def _trees(self) -> list[Group]:
+        """Those that joined and are still there: generations come and go."""
+        return [tree for joined in self._joined if (tree := joined()) is not None]
 
     def _find(self, path: str) -> Record:
         """The service at this path in the newest tree that has it."""
