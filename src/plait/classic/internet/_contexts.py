@@ -211,20 +211,21 @@ class CertificateOptions:
         if isinstance(self.trustRoot, (list, tuple)):
             self.trustRoot = OpenSSLCertificateAuthorities(self.trustRoot)
         self._versions = _versions(method, raiseMinimumTo, insecurelyLowerMinimumTo, lowerMaximumSecurityTo)
-        self._made: ssl.SSLContext | None = None
+        self._made: dict[bool, ssl.SSLContext] = {}
 
     def getContext(self) -> ssl.SSLContext:
-        """The context, the same each time."""
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        """The context, the same each time: a server's, if there is a certificate to show, else a client's."""
+        return self._context(self.certificate is None)
 
-    def _context(self) -> ssl.SSLContext:
-        return self.getContext()
+    def _context(self, isClient: bool) -> ssl.SSLContext:
+        if isClient not in self._made:
+            self._made[isClient] = self._make(isClient)
+        return self._made[isClient]
 
-    def _make(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS)
+    def _make(self, isClient: bool) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT if isClient else ssl.PROTOCOL_TLS_SERVER)
         context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
         context.minimum_version, context.maximum_version = self._versions
         self._show(context)
         self._trust(context)
@@ -256,11 +257,11 @@ class CertificateOptions:
 
     def serverConnectionForTLS(self, protocol: Any) -> ssl.SSLObject:
         """The server's side of one connection."""
-        return protocol.wrap(self.getContext(), server_side=True)  # type: ignore[no-any-return]
+        return protocol.wrap(self._context(False), server_side=True)  # type: ignore[no-any-return]
 
     def clientConnectionForTLS(self, protocol: Any) -> ssl.SSLObject:
         """The client's side of one connection."""
-        return protocol.wrap(self.getContext(), server_side=False)  # type: ignore[no-any-return]
+        return protocol.wrap(self._context(True), server_side=False)  # type: ignore[no-any-return]
 
 
 PrivateCertificate._options = CertificateOptions
@@ -299,8 +300,8 @@ class ClientTLSOptions:
         self._hostname = hostname
         self._options = options
 
-    def _context(self) -> ssl.SSLContext:
-        return self._options.getContext()
+    def _context(self, isClient: bool = True) -> ssl.SSLContext:
+        return self._options._context(True)
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> ssl.SSLObject:
         """The client's side of one connection."""
@@ -334,5 +335,5 @@ def optionsForClientTLS(
         acceptableProtocols=acceptableProtocols,
         **more,
     )
-    options.getContext().check_hostname = True
+    options._context(True).check_hostname = True
     return ClientTLSOptions(hostname, options)

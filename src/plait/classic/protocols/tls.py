@@ -339,7 +339,7 @@ def connection_maker(contextFactory: Any, isClient: bool, names: list[str] | Non
     wanted = interfaces.IOpenSSLClientConnectionCreator if isClient else interfaces.IOpenSSLServerConnectionCreator
     if wanted.providedBy(contextFactory):
         if names and hasattr(contextFactory, "_context"):
-            contextFactory._context().set_alpn_protocols(names)
+            contextFactory._context(isClient).set_alpn_protocols(names)
         return contextFactory.clientConnectionForTLS if isClient else contextFactory.serverConnectionForTLS
     context = contextFactory.getContext() if hasattr(contextFactory, "getContext") else contextFactory
     if not isinstance(context, ssl.SSLContext):
