@@ -91,7 +91,7 @@ async def test_a_collection_is_a_group() -> None:
         assert isinstance(app["group"], Group)
     assert diary[:5] == ["group starts", "one privileged", "one starts", "two privileged", "two starts"]
     assert diary[5] == "group stops"
-    assert sorted(diary[6:8]) == ["one stops", "two stops"]
+    assert diary[6:8] == ["two stops", "one stops"]
     assert diary[8:] == ["group stopped"]
 
 

@@ -46,7 +46,11 @@ def free_port() -> int:
         return number
 
 
-@BOTH
+@pytest.mark.parametrize(
+    "program",
+    [PYTHON, PLAIT_RUN, (*PLAIT_RUN, "--loop", "asyncio")],
+    ids=["python", "plait run", "plait run --loop asyncio"],
+)
 @pytest.mark.parametrize(
     ("name", "printed"),
     [

@@ -6,8 +6,8 @@ Rules:
 - Start: a service waits for its group to open and for what it needs to be ready. The first failure ends the
   operation: what is starting is cancelled, what has started is stopped, in reverse. One that can be parked, and what
   needs it, is left to supervision instead, and holds up nothing.
-- Stop: a service waits for its group to have drained and for its dependents to have stopped. A group ends after its
-  services. Errors are collected, and keep nothing from stopping.
+- Stop: a service waits for its group to have drained and for its dependents to have stopped; of those that nothing
+  orders the last one begins. A group ends after its services. Errors are collected, and keep nothing from stopping.
 - Cancelling one who waits for an operation ends his wait; when the last who waits for a start is cancelled, the
   start is rolled back.
 """
@@ -81,9 +81,13 @@ class Ordered(Operation):
         """Let the services of a group go; whether there are any."""
         members = [child for child in (group.children or {}).values() if child in self._members]
         self._unfinished[group] = len(members)
-        for child in members:
+        for child in self._in_order(members):
             self._release(child)
         return bool(members)
+
+    def _in_order(self, services: list[Record]) -> Iterable[Record]:
+        """Which of those that nothing orders begins first."""
+        return services
 
     def _less_one(self, group: Record | None) -> bool:
         """Whether this was the last service that an open group waited for."""
@@ -403,6 +407,9 @@ class Stop(Ordered):
             self.engine.shrink = shrink(self._members, self._blocks, self._timeout - self._delay)
         self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
         self._pump()
+
+    def _in_order(self, services: list[Record]) -> Iterable[Record]:
+        return reversed(services)
 
     def stops(self, record: Record) -> bool:
         """Whether a stop of `record` may join this one."""
