@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -332,3 +333,34 @@ async def test_a_start_that_is_taken_back_when_all_else_has_ended_ends_the_appli
     job.told.set()
     async with asyncio.timeout(5):
         await serving
+
+
+class Deaf(Worker):
+    """Does not hear in its first start that it shall stop, until it is told; counts how often on_stop is called."""
+
+    def __init__(self) -> None:
+        self.starts = self.stops = 0
+        self.told = asyncio.Event()
+
+    async def on_start(self) -> None:
+        self.starts += 1
+        while self.starts == 1 and not self.told.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.told.wait()
+
+    async def on_stop(self) -> None:
+        self.stops += 1
+
+
+async def test_a_life_left_behind_does_not_stop_what_a_later_one_had() -> None:
+    """Also when that one is over by the time it gets on."""
+    async with Application("model") as app:
+        deaf = app.add(Deaf(), start_timeout=0.01, stop_timeout=0.01)
+        with pytest.raises(StartFailed):
+            await deaf.start()
+        await deaf.start()
+        await deaf.stop()
+        assert deaf.stops == 1
+        deaf.told.set()
+        await asyncio.sleep(0.01)
+        assert deaf.stops == 1

@@ -232,8 +232,8 @@ class Incarnation(Life):
             self._over(returned and unasked)
 
     def _has_successor(self) -> bool:
-        """It was left behind, and only now gets on; what on_stop would give back is the next one's by now."""
-        return self._phase is _LEFT and self.record.life is not None
+        """It was left behind, and only now gets on; what on_stop would give back was the next one's since."""
+        return self._phase is _LEFT and self.record.incarnation > self.number
 
     def _over(self, returned: bool) -> None:
         if self._phase is not _END:
