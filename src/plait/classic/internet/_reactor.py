@@ -89,7 +89,7 @@ class Reactor:
         self._was_stopped = False
         self._events: dict[str, SystemEvent] = {}
         self._calls = DelayedCalls(_call_failed)
-        self.seconds = self._calls.seconds
+        self.seconds = self._seconds
         self._files = Files()
         self._open: dict[Any, None] = {}
         """Connections on the loop's own transports, which the shutdown ends."""
@@ -120,7 +120,6 @@ class Reactor:
             self._files.remove_all()
             self._open.clear()
         self._calls.bind(loop)
-        self.seconds = self._calls.seconds
         self._files.bind(loop)
         waiting, self._waiting_for_loop = self._waiting_for_loop, []
         for call in waiting:
@@ -366,6 +365,11 @@ class Reactor:
     seconds: Callable[[], float]
     """Seconds since the epoch, by a clock that only goes forward; on a virtual loop, by its own."""
 
+    def _seconds(self) -> float:
+        if _get_running_loop() is not self._loop:
+            self._bind()
+        return self._calls.seconds()
+
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> DelayedCall:
         """Call this in `delay` seconds; calls are made in the order of their times, then in that of these calls."""
         if not delay >= 0:
@@ -419,6 +423,7 @@ class Reactor:
 
     def getThreadPool(self) -> ThreadPool:
         """The pool, which works once the reactor runs, and is stopped with it."""
+        self._bind()  # what a thread hands back is for this loop
         if self.threadpool is None:
             self.threadpool = ThreadPool(0, 10, "plait.classic.internet.reactor")
             self.callWhenRunning(self._start_thread_pool)

@@ -42,6 +42,7 @@ def in_thread(reactor: Any, pool: Any, call: Callable[..., Any], *args: Any) -> 
             else:
                 deferred.errback(result)
 
+    getattr(reactor, "_bind", bool)()  # the answer is for the loop that asks
     deferred: defer.Deferred[Any] = defer.Deferred()
     pool.callInThreadWithCallback(returned, call, *args)
     return deferred
