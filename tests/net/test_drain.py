@@ -328,6 +328,32 @@ def _is_corked(transport: asyncio.Transport) -> int:
     return int(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
 
 
+async def test_a_protocol_that_closes_by_itself_is_not_told() -> None:
+    """It is over already."""
+    told: list[Any] = []
+
+    class Once(Echo):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.close()
+
+        def drain(self) -> None:
+            told.append(self)
+
+    async with running(Once, drain_timeout=30) as server:
+        reader, writer = await connect(server)
+        while server.stats.open == 0:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(server.stop())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        writer.write(b"hello\n")
+        assert await reader.read() == b"hello\n"
+        await stopping
+    assert told == []
+    await close(writer)
+
+
 @pytest.mark.parametrize("serve", [echo, Echo], ids=["handler", "protocol"])
 async def test_a_client_that_leaves_is_waited_for_no_longer(serve: Any) -> None:
     """Not even by a timer."""

@@ -40,7 +40,6 @@ HANDSHAKE_GRACE = 1.0
 TURNS_TO_READ = 3
 """Turns of the loop in which it reads what the sockets held when the drain began."""
 
-
 BUSY_PERIOD = 1.0
 """A server is busy if it accepted within so many seconds."""
 
@@ -247,14 +246,13 @@ class Serving:
         connection = self._connections[id(protocol)] = _Connection(protocol, transport)
         if self._is_draining:
             self._loop.call_soon(self._drain_one, connection)
-        if header is None:
-            if self._lease.is_unix and not self._is_handler and hasattr(protocol, "drain"):
-                connection.seen = EndingTransport(transport)
-                return connection.seen
-            return transport
-        from plait.net.proxy import ProxiedTransport
+        if header is not None:
+            from plait.net.proxy import ProxiedTransport
 
-        return ProxiedTransport(transport, header)
+            transport = ProxiedTransport(transport, header)
+        if self._lease.is_unix and not self._is_handler and hasattr(protocol, "drain"):
+            transport = connection.seen = EndingTransport(transport)
+        return transport
 
     def failed_in(self, transport: Any) -> None:
         """A protocol's connection_made has raised."""
@@ -380,7 +378,7 @@ class Serving:
 
     def _tell_to_drain(self, connection: _Connection, ending: Ending) -> None:
         protocol, transport = connection.protocol, connection.transport
-        if ending.is_told:
+        if ending.is_told or transport.is_closing():
             return
         ending.is_told = True
         ending.over()
