@@ -51,9 +51,9 @@ def test_there_is_one_reactor_and_it_provides_the_interfaces() -> None:
     for interface in providedBy(reactor):
         verifyObject(interface, reactor, tentative=True)
     assert interfaces.IReactorTCP.providedBy(reactor)
-    with pytest.raises(error.ReactorAlreadyInstalledError):
-        from plait.classic.internet.main import installReactor
+    from plait.classic.internet.main import installReactor
 
+    with pytest.raises(error.ReactorAlreadyInstalledError):
         installReactor(object())
 
 

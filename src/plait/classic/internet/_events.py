@@ -77,5 +77,6 @@ def _waitable(result: Any) -> defer.Deferred[Any] | None:
     if inspect.iscoroutine(result) or isinstance(result, asyncio.Future):
         result = defer.Deferred.fromFuture(asyncio.ensure_future(result))
     if isinstance(result, defer.Deferred):
-        return result.addErrback(log.err)
+        errback: Any = log.err
+        return result.addErrback(errback)
     return None

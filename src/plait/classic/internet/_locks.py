@@ -43,7 +43,8 @@ class _Turns(ABC):
         self._give()
         if self.waiting:
             self._take()
-            self.waiting.pop(0).callback(self)
+            waiting: Deferred[Any] = self.waiting.pop(0)
+            waiting.callback(self)
 
     def run(self, /, f: Callable[_P, Any], *args: _P.args, **kwargs: _P.kwargs) -> Deferred[Any]:
         """What the call comes to, also if it is a Deferred or a coroutine; it has its turn until then."""

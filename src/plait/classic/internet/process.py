@@ -405,7 +405,8 @@ class PTYProcess(_Base, abstract.FileDescriptor):
 
     def fileno(self) -> int:
         """The terminal's descriptor."""
-        return self.fd
+        fd: int = self.fd
+        return fd
 
     def writeSomeData(self, data: bytes) -> Any:
         """Type some of it."""
@@ -546,7 +547,7 @@ class _Child:
             return popen(self._executable, self._args, self._path, self._env)
         except (OSError, subprocess.SubprocessError) as raised:
             said = f"cannot run {os.fsdecode(self._executable)!r}: {raised}\n"
-            code = f"import sys; sys.stderr.write({said!r}); sys.exit(1)"
+            code = f"import sys; sys.stderr.write({said!r}); raise SystemExit(1)"
             how.pop("user", None)
             how.pop("group", None)
             how.pop("extra_groups", None)

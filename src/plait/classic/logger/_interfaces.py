@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from zope.interface import Interface
-
-if TYPE_CHECKING:
-    from plait.classic.logger._observer import LogPublisher
 
 LogEvent: TypeAlias = dict[str, Any]
 """What was logged: `log_format`, `log_level`, `log_namespace`, `log_source`, `log_time`, and what the caller gave."""
 
-LogTrace: TypeAlias = "list[tuple[LogPublisher, ILogObserver]]"
+LogTrace: TypeAlias = list[tuple[Any, Any]]
+"""Which publisher handed an event to which observer, in order."""
 
 
 class ILogObserver(Interface):

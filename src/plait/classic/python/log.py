@@ -1,3 +1,4 @@
+# mypy: disable-error-code="misc,no-any-unimported"
 """The log as Twisted first had it: messages and errors as dictionaries, handed to functions.
 
 Rules: it is the same log as `logger`'s. What is logged here reaches the observers of both, and so does what is
@@ -44,7 +45,7 @@ class ILogContext:
 class ILogObserver(Interface):
     """Is called with every event."""
 
-    def __call__(eventDict: EventDict) -> None:  # type: ignore[misc]
+    def __call__(eventDict: EventDict) -> None:
         """`message` is a tuple of what `msg` was given, `time` in seconds, `system` from the context, `isError` true
         for errors, with `failure` and `why`; `format` is a %-format for the event itself, if there is no message.
         """
