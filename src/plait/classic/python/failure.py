@@ -287,7 +287,7 @@ class Failure(Diverts, BaseException):
         frames = [(*row[:3], _as_text(row[3]), _as_text(row[4])) for row in self.frames]
         return {**state, "tb": None, "frames": frames, "parents": self.parents, "pickled": 1}
 
-    def __setstate__(self, state: Mapping[str, Any] | None) -> None:  # type: ignore[override]
+    def __setstate__(self, state: Mapping[str, Any] | None) -> None:
         for name, value in (state or {}).items():
             if name != "stack":
                 setattr(self, name, value)
@@ -296,7 +296,7 @@ class Failure(Diverts, BaseException):
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
 
-_bare: Callable[[type[Failure]], Failure] = BaseException.__new__  # type: ignore[assignment]
+_bare: Callable[[type[Failure]], Failure] = BaseException.__new__
 
 
 def failure_of(error: BaseException, tb: TracebackType | None, captureVars: bool = False) -> Failure:
