@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
+
+import pytest
 
 from plait import Application, Group, Service, State, events
-from plait.testing import VirtualLoop, advance, settle
+from plait.testing import advance, settle
 
 E = TypeVar("E", bound=events.Event)
-Test = Callable[..., Coroutine[Any, Any, None]]
 
 
-def virtual(test: Test) -> Callable[..., None]:
-    """Run a coroutine test on a virtual clock; nothing may be left of it, and nothing may reach the loop's handler."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(_and_nothing_left(test(*args, **kwargs)))
-            loop = runner.get_loop()
-            assert isinstance(loop, VirtualLoop)
-            assert not loop.failures
-
-    return run
-
-
-async def _and_nothing_left(test: Coroutine[Any, Any, None]) -> None:
-    await test
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+virtual = pytest.mark.virtual_clock
+"""A coroutine test on a virtual clock."""
 
 
 class Boom(Exception):
