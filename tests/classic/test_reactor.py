@@ -15,6 +15,7 @@ from zope.interface import providedBy
 from zope.interface.verify import verifyObject
 
 from plait.classic.internet import defer, error, interfaces, reactor, task, threads
+from plait.classic.internet.main import installReactor
 
 LOOPS = {
     "asyncio": "import asyncio, plait.classic.internet._reactor as r; r.new_loop = asyncio.new_event_loop\n",
@@ -51,7 +52,6 @@ def test_there_is_one_reactor_and_it_provides_the_interfaces() -> None:
     for interface in providedBy(reactor):
         verifyObject(interface, reactor, tentative=True)
     assert interfaces.IReactorTCP.providedBy(reactor)
-    from plait.classic.internet.main import installReactor
 
     with pytest.raises(error.ReactorAlreadyInstalledError):
         installReactor(object())

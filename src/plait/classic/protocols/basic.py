@@ -66,7 +66,7 @@ class LineOnlyReceiver(protocol.Protocol):
             if len(line) > self.MAX_LENGTH:
                 return self.lineLengthExceeded(line)
             self.lineReceived(line)
-        if len(self._buffer) > self.MAX_LENGTH:
+        if len(self._buffer) >= self.MAX_LENGTH + len(self.delimiter):
             return self.lineLengthExceeded(self._buffer)
         return None
 
