@@ -485,7 +485,7 @@ def holds(error: BaseException | None, kind: type[Exception]) -> bool:
 
 async def wait(done: asyncio.Future[Any]) -> None:
     """Wait; cancelling the caller does not cancel what is waited for."""
-    await asyncio.wait([done])
+    await asyncio.shield(done)
 
 
 async def wait_out(done: asyncio.Future[Any]) -> None:
