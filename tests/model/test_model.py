@@ -1,0 +1,29 @@
+"""The lifecycle against the model."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+import machine
+
+EXAMPLES = int(os.environ.get("EXAMPLES", 2000))
+STEPS = int(os.environ.get("STEPS", 20))
+
+
+def test_the_kernel_does_what_the_model_says() -> None:
+    """For 2,000 random lives of random trees."""
+    run_state_machine_as_test(
+        machine.Lifecycle,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        ),
+    )
