@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test lint unit mutants bench clean
+.PHONY: help run test lint unit mutants soak bench clean
 
 help:            ## show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ unit: $(VENV)/ready
 
 mutants: $(VENV)/ready ## change the kernel a little, many times over, and see which test notices
 	$(BIN)/python tests/mutants.py
+
+soak: $(VENV)/ready ## 200,000 random steps of lives against the model; SEED=... to repeat a run
+	$(BIN)/python tests/model/soak.py $(SEED)
 
 bench: $(VENV)/ready ## measure Plait beside its peers; prints one table
 	$(BIN)/python -m bench
