@@ -216,7 +216,7 @@ def test_a_task_of_a_services_is_cancelled(
     """
     prepare, operate, _ = OPERATIONS[name]
     sweep = Sweep(make, prepare, operate)
-    moments = sweep.tasks(every=1 if make is small else 5)
+    moments = sweep.tasks(every=1 if make is small else 10)
     for turn, number, task in moments:
         assert sweep.run({turn: cancel_task(number)}), (turn, task)
         assert not caplog.records, (turn, task, caplog.text)
@@ -264,12 +264,12 @@ PAIRED: dict[str, Prepare] = {
 @pytest.mark.parametrize("second", PAIRED)
 @pytest.mark.parametrize("first", PAIRED)
 def test_one_of_two_callers_is_cancelled(first: str, second: str) -> None:
-    """The second asks before every turn of the first's operation, and either goes before every turn after that."""
+    """The second asks before every other turn of the first, and either goes before every turn after that."""
     sweep, count = Sweep(least, PAIRED[first], ask(first)), 0
     for victim in (cancel_caller, cancel_last):
         turn = 1
         while turns := sweep.all_turns(victim, turn + 1, {turn: lambda scene: scene.call(ask(second))}):
             count += turns
-            turn += 1
+            turn += 2
     tell(f"{second} during {first}", count)
     assert count >= 20

@@ -304,7 +304,7 @@ def test_a_stop_comes_during_a_reload(change: str, how: str) -> None:
 def test_a_task_is_cancelled_during_a_reload(change: str) -> None:
     """One of a service of either generation, of a hook, or the one that reloads."""
     sweep = sweep_of(change)
-    moments = sweep.tasks(every=8)
+    moments = sweep.tasks(every=16)
     for turn, number, task in moments:
         assert sweep.run({turn: cancel_task(number)}), (turn, task)
     tell(f"tasks during a reload, {change}", len(moments))
