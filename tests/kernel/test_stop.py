@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -386,3 +387,26 @@ async def test_a_blocked_thread_is_waited_for_before_on_stop(diary: Diary) -> No
         while not began.is_set():
             await asyncio.sleep(0.001)
     assert diary == ["thread done", "on_stop"]
+
+
+@pytest.mark.virtual_clock
+async def test_the_rollback_of_an_applications_start_has_the_applications_time() -> None:
+    """Not its services' own: a start that was given up while one of them ignores its cancellation ends in time."""
+    loop = asyncio.get_running_loop()
+
+    class Stone(Service):
+        async def on_start(self) -> None:
+            while loop.time() < 100:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(50)
+
+    app = Application("shop", shutdown_timeout=3)
+    app.add(Stone())
+    serving = asyncio.create_task(app.serve())
+    await asyncio.sleep(1)
+    began = loop.time()
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert loop.time() - began <= 3.001
+    assert "service 'stone'" in app.left_behind[0]
+    await asyncio.sleep(200)

@@ -303,7 +303,8 @@ class Start(Ordered):
         if cause is not None:
             self.errors.append(cause)
         self.undone = [record for record in self.begun if record.state in LIVE and not record.shape.group]
-        self._rollback = Stop(self.engine, self.target, self.begun, cause=cause)
+        timeout = self.engine.shutdown_timeout if self.target is self.engine.root else None
+        self._rollback = Stop(self.engine, self.target, self.begun, cause=cause, timeout=timeout)
         self._rollback.launch(self._rolled_back)
 
     def undo(self) -> asyncio.Future[None]:
