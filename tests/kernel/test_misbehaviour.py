@@ -109,9 +109,9 @@ class CancelsAll(Service):
             task.cancel()
         await asyncio.Event().wait()
 
-def of(cls, many=1, **policy):
+def of(cls, many=1, timeout=1, **policy):
     def make() -> Application:
-        app = Application("app", shutdown_timeout=1)
+        app = Application("app", shutdown_timeout=timeout)
         app.add(Db(), name="db")
         for number in range(many):
             app.add(cls(), name=f"it{number}" if many > 1 else "it", needs=["db"], **policy)
@@ -122,7 +122,7 @@ deaf, deaf_again = of(Deaf), of(DeafAgain, stop_timeout=0.1)
 blocks, blocks_at_its_end, blocks_again = of(Blocks), of(BlocksAtItsEnd), of(BlocksAgain)
 cannot_close, cannot_close_again = of(CannotClose), of(CannotCloseAgain)
 leaks, leaks_again = of(Leaks), of(LeaksAgain)
-crowd = of(Crashes, 1000)
+crowd = of(Crashes, 1000, timeout=10)
 stops_the_loop, cancels_all = of(StopsTheLoop), of(CancelsAll)
 '''
 
