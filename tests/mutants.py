@@ -268,8 +268,8 @@ ENDS = (
 STARTS_AND_STOPS = (
     mutant(
         "no rollback", "operations",
-        "Stop(self.engine, self.target, self.begun, cause=cause)",
-        "Stop(self.engine, self.target, (), cause=cause)", START,
+        "Stop(self.engine, self.target, self.begun, cause=cause, timeout=timeout)",
+        "Stop(self.engine, self.target, (), cause=cause, timeout=timeout)", START,
     ),
     mutant(
         "the start order is ignored", "operations",
