@@ -1,8 +1,8 @@
 """Certificates and keys, as far as they need no cryptography but the standard library's.
 
 Rules: a certificate is kept as its DER, and what is asked of it is read from there: a certificate is a tree of values
-with a type, a length and contents (X.690), of which few matter here (RFC 5280). Making keys and certificates is for
-other programs; what is loaded here can be shown, compared and given to `CertificateOptions`.
+with a type, a length and contents (X.690), of which few matter here (RFC 5280). What is loaded here can be shown,
+compared and given to `CertificateOptions`; making keys and signing needs `cryptography`, see _signing.py.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from plait.classic.internet import error
+from plait.classic.internet import _signing, error
 
 FILETYPE_PEM = 1
 FILETYPE_ASN1 = 2
@@ -187,9 +187,99 @@ class KeyPair(PublicKey):
         """It, in a line."""
         return f"Key Pair with Hash: {self.keyHash()}"
 
+    @classmethod
+    def generate(cls, kind: int = 6, size: int = 2048) -> KeyPair:
+        """A new RSA key of `size` bits."""
+        return cls(_signing.new_key(size))
+
+    def requestObject(
+        self, distinguishedName: DistinguishedName, digestAlgorithm: str = "sha256"
+    ) -> CertificateRequest:
+        """A request for a certificate of this key about this name."""
+        return CertificateRequest(_signing.request(self.original, distinguishedName, digestAlgorithm))
+
+    def certificateRequest(
+        self, distinguishedName: DistinguishedName, format: int = FILETYPE_ASN1, digestAlgorithm: str = "sha256"
+    ) -> bytes:
+        """The same, to be written to a file."""
+        return self.requestObject(distinguishedName, digestAlgorithm).dump(format)
+
+    def signRequestObject(
+        self,
+        issuerDistinguishedName: DistinguishedName,
+        requestObject: CertificateRequest,
+        serialNumber: int,
+        secondsToExpiry: float = 60 * 60 * 24 * 365,
+        digestAlgorithm: str = "sha256",
+    ) -> Certificate:
+        """The certificate that is requested, signed by this key as its issuer's."""
+        return Certificate(
+            _signing.sign(
+                self.original,
+                issuerDistinguishedName,
+                requestObject.original,
+                serialNumber,
+                secondsToExpiry,
+                digestAlgorithm,
+            )
+        )
+
+    def signCertificateRequest(
+        self,
+        issuerDistinguishedName: DistinguishedName,
+        requestData: bytes,
+        verifyDNCallback: Callable[[DistinguishedName], Any],
+        serialNumber: int,
+        requestFormat: int = FILETYPE_ASN1,
+        certificateFormat: int = FILETYPE_ASN1,
+        secondsToExpiry: float = 60 * 60 * 24 * 365,
+        digestAlgorithm: str = "sha256",
+    ) -> Any:
+        """The same, of a file's contents and for a file, if the callback finds the name good; it may be asked to wait
+        for with a Deferred, and so is this then. `VerifyError` if it does not."""
+        requested = CertificateRequest.load(requestData, requestFormat)
+
+        def signed(is_good: Any) -> bytes:
+            if not is_good:
+                raise error.VerifyError(
+                    f"DN callback {verifyDNCallback!r} rejected request DN {requested.getSubject()!r}"
+                )
+            return self.signRequestObject(
+                issuerDistinguishedName, requested, serialNumber, secondsToExpiry, digestAlgorithm
+            ).dump(certificateFormat)
+
+        answer = verifyDNCallback(requested.getSubject())
+        return answer.addCallback(signed) if hasattr(answer, "addCallback") else signed(answer)
+
+    def selfSignedCert(self, serialNumber: int, **kw: Any) -> PrivateCertificate:
+        """A certificate of this key about the name of these attributes, signed by itself."""
+        name = DistinguishedName(**kw)
+        signed = self.signRequestObject(name, self.requestObject(name), serialNumber)
+        return PrivateCertificate.fromCertificateAndKeyPair(signed, self)
+
     def newCertificate(self, newCertData: bytes, format: int = FILETYPE_ASN1) -> PrivateCertificate:
         """A certificate of this key."""
         return PrivateCertificate.load(newCertData, self, format)
+
+
+class CertificateRequest:
+    """A request for a certificate, as its DER."""
+
+    def __init__(self, der: bytes) -> None:
+        self.original = der
+
+    @classmethod
+    def load(cls, requestData: bytes, requestFormat: int = FILETYPE_ASN1) -> CertificateRequest:
+        """One of a file's contents."""
+        return cls(_pem_to_der(requestData) if requestFormat == FILETYPE_PEM else requestData)
+
+    def dump(self, format: int = FILETYPE_ASN1) -> bytes:
+        """What to write to a file."""
+        return _pem("CERTIFICATE REQUEST", self.original) if format == FILETYPE_PEM else self.original
+
+    def getSubject(self) -> DistinguishedName:
+        """Whom it is about."""
+        return DistinguishedName(**_signing.subject_of(self.original))
 
 
 # -- certificates -----------------------------------------------------------------------------------------------
@@ -340,6 +430,35 @@ class PrivateCertificate(Certificate):
     def inspect(self) -> str:
         """Both, in some lines."""
         return f"{super().inspect()}\n{self.privateKey.inspect()}"
+
+    def certificateRequest(self, format: int = FILETYPE_ASN1, digestAlgorithm: str = "sha256") -> bytes:
+        """A request for a certificate of this key about the same name, for a file."""
+        return self.privateKey.certificateRequest(self.getSubject(), format, digestAlgorithm)
+
+    def signRequestObject(
+        self,
+        certificateRequest: CertificateRequest,
+        serialNumber: int,
+        secondsToExpiry: float = 60 * 60 * 24 * 365,
+        digestAlgorithm: str = "sha256",
+    ) -> Certificate:
+        """The certificate that is requested, with this one as its issuer."""
+        return self.privateKey.signRequestObject(
+            self.getSubject(), certificateRequest, serialNumber, secondsToExpiry, digestAlgorithm
+        )
+
+    def signCertificateRequest(
+        self,
+        requestData: bytes,
+        verifyDNCallback: Callable[[DistinguishedName], Any],
+        serialNumber: int,
+        requestFormat: int = FILETYPE_ASN1,
+        certificateFormat: int = FILETYPE_ASN1,
+    ) -> Any:
+        """The same, of a file's contents and for a file; see `KeyPair.signCertificateRequest`."""
+        return self.privateKey.signCertificateRequest(
+            self.getSubject(), requestData, verifyDNCallback, serialNumber, requestFormat, certificateFormat
+        )
 
     def options(self, *authorities: Certificate) -> Any:
         """The options of one who shows this, and, if some are given, trusts nobody but whom these authorities vouch

@@ -190,6 +190,13 @@ class Deferred(Diverts, Generic[_T]):
 
     def _add(self, step: Any) -> Deferred[_T]:
         """Add a step as it is kept. The same lines stand in the methods above, where a call would cost a third."""
+        self._append(step)
+        if self.called:
+            self._runCallbacks()
+        return self
+
+    def _append(self, step: Any) -> None:
+        """Add a step that is run when something else has these run."""
         pending = self._callbacks
         if pending is None:
             self._callbacks = step
@@ -197,9 +204,6 @@ class Deferred(Diverts, Generic[_T]):
             pending.append(step)
         else:
             self._callbacks = [pending, step]
-        if self.called:
-            self._runCallbacks()
-        return self
 
     def chainDeferred(self, d: Deferred[Any]) -> Deferred[Any]:
         """Fire `d` with what this one comes to. Returns this Deferred, which is left with None."""
@@ -225,14 +229,16 @@ class Deferred(Diverts, Generic[_T]):
             expired = True
             self.cancel()
 
+        def outcome(result: Any) -> Any:
+            return (onTimeoutCancel or _timed_out)(result, timeout) if expired else result
+
         def done(result: Any) -> Any:
-            if expired:
-                return (onTimeoutCancel or _timed_out)(result, timeout)
-            call.cancel()
+            if call.active():
+                call.cancel()
             return result
 
-        call: Any = clock.callLater(timeout, expire)
-        return self.addBoth(done)
+        call: Any = clock.callLater(timeout, expire)  # type: ignore[no-untyped-call]
+        return self.addBoth(outcome).addBoth(done)
 
     # -- firing --------------------------------------------------------------------------------------------------
 
@@ -296,7 +302,14 @@ class Deferred(Diverts, Generic[_T]):
             return
         canceller = self._canceller
         if isinstance(canceller, (Deferred, _CancelsFuture)):
-            canceller.cancel()  # whose end is the end of this one
+            # Its end is the end of this one, whose callbacks wait until all of the other's are through.
+            self.paused += 1
+            try:
+                canceller.cancel()
+            except BaseException:
+                self.errback()
+                self._suppressAlreadyCalled = True
+            self.unpause()
             return
         if canceller is None:
             self._suppressAlreadyCalled = True
@@ -392,8 +405,9 @@ class Deferred(Diverts, Generic[_T]):
                 elif len(step) == 2:
                     call = step[failed]
                     if call is None:
-                        continue
-                    if type(call) is tuple:
+                        if failed or type(result) not in _DIVERTING:
+                            continue  # but a Deferred, fired with or unpaused while waiting, is waited for
+                    elif type(call) is tuple:
                         result = call[0](result, *call[1], **call[2])
                     else:
                         result = call(result)
@@ -433,7 +447,7 @@ class Deferred(Diverts, Generic[_T]):
         result = other.result if other.called and not other.paused else other
         if isinstance(result, Deferred):
             self.paused += 1
-            other._add((self,))
+            other._append((self,))
             return other
         other.result = None
         if isinstance(result, Failure):
@@ -441,7 +455,9 @@ class Deferred(Diverts, Generic[_T]):
         return result
 
     def _has_result(self) -> bool:
-        """Whether the result is there, and nobody else gets it first."""
+        """Whether the result is there, and nobody else gets it first. What was left by a chain that ended is run."""
+        if self.called and self._callbacks is not None:
+            self._runCallbacks()
         return self.called and not self.paused and self._callbacks is None and not self._runningCallbacks
 
     def _unhandled(self, failure: Failure) -> None:
@@ -485,8 +501,10 @@ class Deferred(Diverts, Generic[_T]):
     # -- coroutines and asyncio ----------------------------------------------------------------------------------
 
     def __await__(self) -> Generator[Deferred[_T], Any, _T]:
-        while self.paused or not self.called:
+        if self.paused or not self.called:
             yield self
+            while not self.called:
+                yield self
         result = self.result
         if type(result) in _DIVERTING and isinstance(result, Failure):
             self._handled()
@@ -528,7 +546,8 @@ class Deferred(Diverts, Generic[_T]):
     @classmethod
     def fromFuture(cls, future: asyncio.Future[_U]) -> Deferred[_U]:
         """A Deferred with the result of a Future. Cancelling it cancels the Future, and waits for what that does."""
-        deferred: Deferred[_U] = Deferred(_CancelsFuture(future))
+        canceller: Any = _CancelsFuture(future)
+        deferred: Deferred[_U] = Deferred(canceller)
 
         def tell(future: asyncio.Future[_U]) -> None:
             try:
@@ -545,7 +564,7 @@ class Deferred(Diverts, Generic[_T]):
 _DIVERTING = Diverts.kinds
 
 
-def _with(call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _with(call: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """A callback as it is kept. None is kept so that calling it fails, not so that the result passes."""
     return (call, args, kwargs) if args or kwargs or call is None else call
 
@@ -714,7 +733,7 @@ def _resume(giver: Deferred[Any], step: tuple[Any, ...]) -> Deferred[Any] | None
         return None
     deferred.called = True
     deferred._canceller = None
-    return deferred
+    return deferred  # type: ignore[no-any-return]
 
 
 def _advance(steps: Any, deferred: Deferred[Any], takes: bool, awaited: Any) -> Any:
@@ -754,13 +773,21 @@ def _leave(deferred: Deferred[Any], error: BaseException) -> object:
     """The end by an exception; of a coroutine also one that went on after an exception was thrown in."""
     if isinstance(error, Return):
         _check_who_left(error)
-        deferred.result = error.value
+        _end(deferred, error.value)
     elif not isinstance(error, StopIteration):
         tb = error.__traceback__
         while tb is not None and tb.tb_next is not None and tb.tb_frame.f_globals is _OURS:
             tb = tb.tb_next
-        deferred.result = failure_of(error, tb, _careful and _debugging)
+        _end(deferred, failure_of(error, tb, _careful and _debugging))
     return _END
+
+
+def _end(deferred: Deferred[Any], result: Any) -> None:
+    """Keep the result for its Deferred, to be fired; if that was fired by somebody else, log what is an error."""
+    if not deferred.called:
+        deferred.result = result
+    elif isinstance(result, Failure):
+        Deferred().errback(result)
 
 
 _OURS = globals()
@@ -768,14 +795,28 @@ _OURS = globals()
 
 def _yielding(generator: Any, deferred: Deferred[Any]) -> Generator[Any, Any, None]:
     """The steps of a generator, then _END: so that its end costs no exception, which is half of a short run."""
-    deferred.result = yield from generator
+    try:
+        result = yield from generator
+    except ValueError:
+        if generator.gi_running:
+            return
+        raise
+    if not deferred.called:
+        deferred.result = result
     yield _END
 
 
 @coroutine
 def _awaiting(generator: Any, deferred: Deferred[Any]) -> Generator[Any, Any, None]:
     """The steps of a coroutine. It is sent nothing, so `next` with a default goes through them."""
-    deferred.result = yield from generator
+    try:
+        result = yield from generator
+    except ValueError:
+        if generator.cr_running:  # it is being collected, and closes what it awaits, of which this is a part
+            return
+        raise
+    if not deferred.called:
+        deferred.result = result
 
 
 def _check_who_left(leaving: Return) -> None:

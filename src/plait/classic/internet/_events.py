@@ -18,54 +18,65 @@ from plait.classic.python import log
 
 PHASES = ("before", "during", "after")
 
-Trigger = tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Trigger = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Handle = tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class SystemEvent:
-    """One event: its triggers, and their calling."""
+    """One event: its triggers, by phase, and their calling."""
 
     def __init__(self) -> None:
-        self._triggers: dict[str, list[Trigger]] = {phase: [] for phase in PHASES}
-        self._called: list[Trigger] = []
+        self.before: list[Trigger] = []
+        self.during: list[Trigger] = []
+        self.after: list[Trigger] = []
+        self.finishedBefore: list[Trigger] = []
+        """Those of "before" that have been called, while the others are."""
 
-    def add(self, phase: str, callable: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trigger:
-        """Call this in a phase; what is returned is for `remove`. KeyError for a phase there is none of."""
-        if phase not in PHASES:
-            raise KeyError("invalid phase")
-        trigger = (phase, callable, args, kwargs)
-        self._triggers[phase].append(trigger)
-        return trigger
+    def addTrigger(self, phase: str, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> Handle:
+        """Call this in a phase; what is returned is for `removeTrigger`. KeyError for a phase there is none of."""
+        self._of(phase).append((callable, args, kwargs))
+        return phase, callable, args, kwargs
 
-    def remove(self, trigger: Trigger) -> None:
-        """Forget it. ValueError if it is not there."""
-        phase = trigger[0]
-        if phase == "before" and trigger in self._called:
+    def removeTrigger(self, handle: Handle) -> None:
+        """Forget it. ValueError if it is not there, but only a warning where it was called a moment ago."""
+        if not isinstance(handle, tuple) or len(handle) != 4:
+            raise ValueError(f"{handle!r} is no trigger of this event")
+        phase, wanted = handle[0], handle[1:]
+        if phase == "before" and wanted not in self.before and wanted in self.finishedBefore:
             warnings.warn(
-                "a system event trigger that was called is removed", category=DeprecationWarning, stacklevel=4
+                "Removing already-fired system event triggers will raise an exception in a future version of Twisted.",
+                category=DeprecationWarning,
+                stacklevel=2,
             )
         else:
-            self._triggers[phase].remove(trigger)
+            self._of(phase).remove(wanted)
 
-    def fire(self) -> None:
+    def _of(self, phase: str) -> list[Trigger]:
+        if phase not in PHASES:
+            raise KeyError("invalid phase")
+        triggers: list[Trigger] = getattr(self, phase)
+        return triggers
+
+    def fireEvent(self) -> None:
         """Call them."""
-        waited = [result for result in map(_waitable, self._call("before")) if result is not None]
-        self._called = []
+        waited = [result for result in map(_waitable, self._call(self.before)) if result is not None]
         if waited:
             defer.DeferredList(waited).addBoth(self._fire_rest)
         else:
             self._fire_rest(None)
 
     def _fire_rest(self, _: Any) -> None:
-        self._call("during")
-        self._call("after")
+        self.finishedBefore = []
+        self._call(self.during)
+        self._call(self.after)
 
-    def _call(self, phase: str) -> list[Any]:
+    def _call(self, triggers: list[Trigger]) -> list[Any]:
         results = []
-        triggers = self._triggers[phase]
         while triggers:
             trigger = triggers.pop(0)
-            self._called.append(trigger)
-            _, callable, args, kwargs = trigger
+            if triggers is self.before:
+                self.finishedBefore.append(trigger)
+            callable, args, kwargs = trigger
             try:
                 results.append(callable(*args, **kwargs))
             except BaseException:

@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from plait.classic import _run
 from plait.classic.internet import _resolver, defer, error, interfaces, main, process, tcp, udp, unix
+from plait.classic.internet._default import default_reactor
 from plait.classic.internet._delayed import DelayedCall, DelayedCalls
 from plait.classic.internet._events import SystemEvent
 from plait.classic.internet._files import Files
@@ -45,6 +46,11 @@ class Host(Protocol):
 
     def stop(self) -> None:
         """The program has called `reactor.stop()`."""
+
+
+def install() -> None:
+    """What programs call on the module of the reactor they want, before they import it: there is this one."""
+    default_reactor()
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -331,18 +337,18 @@ class Reactor:
         """
         _must_be_callable(callable)
         event = self._events.setdefault(eventType, SystemEvent())
-        return eventType, event.add(phase, callable, args, kwargs)
+        return eventType, event.addTrigger(phase, callable, *args, **kwargs)
 
     def removeSystemEventTrigger(self, triggerID: Any) -> None:
         """Forget a trigger. ValueError if there is none."""
         eventType, trigger = triggerID
-        self._events[eventType].remove(trigger)
+        self._events[eventType].removeTrigger(trigger)
 
     def fireSystemEvent(self, eventType: str) -> None:
         """Call the triggers of an event."""
         event = self._events.get(eventType)
         if event is not None:
-            event.fire()
+            event.fireEvent()
 
     def callWhenRunning(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call this once the reactor runs: now, if it does. None, or what removes the trigger."""

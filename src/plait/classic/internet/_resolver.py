@@ -122,7 +122,7 @@ class GAIResolver:
         resolution = HostResolution(hostName, deferred.cancel)
         resolutionReceiver.resolutionBegan(resolution)
         deferred.addCallbacks(
-            lambda found: _tell(resolutionReceiver, found, transportSemantics),
+            lambda found: tell(resolutionReceiver, found, transportSemantics),
             lambda _: None,  # a name without addresses
         ).addBoth(lambda _: resolutionReceiver.resolutionComplete())
         return resolution
@@ -133,7 +133,8 @@ def _family(addressTypes: Sequence[type] | None) -> int:
     return families.pop() if len(families) == 1 else int(socket.AF_UNSPEC)
 
 
-def _tell(receiver: Any, found: Any, transport: str) -> None:
+def tell(receiver: Any, found: Any, transport: str) -> None:
+    """Tell a receiver of the addresses that getaddrinfo has found."""
     kinds = {family: kind for kind, family in _KINDS.items()}
     for family, _, _, _, where in found:
         if family in kinds:

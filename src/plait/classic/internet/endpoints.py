@@ -23,7 +23,6 @@ from zope.interface import alsoProvides, implementer
 
 from plait.classic.internet import _contexts, _resolver, abstract, address, defer, error, interfaces, stdio, threads
 from plait.classic.internet._certificates import Certificate, KeyPair, PrivateCertificate
-from plait.classic.internet._default import default_reactor
 from plait.classic.internet.address import _ProcessAddress
 from plait.classic.internet.protocol import ClientFactory, Factory, ProcessProtocol, Protocol
 from plait.classic.internet.task import LoopingCall
@@ -405,6 +404,31 @@ class _Addresses:
         self._found.callback(self._addresses)
 
 
+@implementer(interfaces.IHostnameResolver)
+class _SimpleHostnameResolver:
+    """Looks names up by a function of a name and a port, that gives a Deferred of what getaddrinfo finds."""
+
+    def __init__(self, nameResolution: Callable[[str, int], Any]) -> None:
+        self._nameResolution = nameResolution
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: Any,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Any = None,
+        transportSemantics: str = "TCP",
+    ) -> Any:
+        """Look a name up for a receiver; one that cannot be found has no addresses, and that is logged."""
+        resolution = _resolver.HostResolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
+        found = self._nameResolution(hostName, portNumber)
+        found.addCallback(lambda answers: _resolver.tell(resolutionReceiver, answers, transportSemantics))
+        found.addErrback(log.err, f"while looking up {hostName} with {self._nameResolution}")
+        found.addCallback(lambda _: resolutionReceiver.resolutionComplete())
+        return resolution
+
+
 @implementer(interfaces.IStreamClientEndpoint)
 class HostnameEndpoint:
     """Connects to a name by the first of its addresses that answers (RFC 8305).
@@ -414,6 +438,8 @@ class HostnameEndpoint:
     """
 
     _DEFAULT_ATTEMPT_DELAY = 0.3
+    _getaddrinfo = staticmethod(socket.getaddrinfo)
+    _deferToThread = staticmethod(threads.deferToThread)
 
     def __init__(
         self,
@@ -425,7 +451,10 @@ class HostnameEndpoint:
         attemptDelay: float | None = None,
     ) -> None:
         self._reactor = reactor
-        self._nameResolver = _name_resolver(reactor)
+        if interfaces.IReactorPluggableNameResolver.providedBy(reactor):
+            self._nameResolver = reactor.nameResolver
+        else:
+            self._nameResolver = _SimpleHostnameResolver(self._fallbackNameResolution)
         self._badHostname, self._hostBytes, self._hostText = _host(host)
         self._hostStr = self._hostText
         self._port = port
@@ -450,6 +479,10 @@ class HostnameEndpoint:
         )
         self._nameResolver.resolveHostName(_Addresses(found), self._hostText, portNumber=self._port)
         return found.addCallback(self._try_all, protocolFactory)
+
+    def _fallbackNameResolution(self, host: str, port: int) -> Any:
+        """What a reactor is spared that knows of no names: getaddrinfo, in a thread."""
+        return self._deferToThread(self._getaddrinfo, host, port, 0, socket.SOCK_STREAM)
 
     def _try_all(self, addresses: list[Any], factory: Any) -> defer.Deferred[Any]:
         endpoints = list(self._endpoints(addresses))
@@ -477,23 +510,17 @@ class _Race:
         self.winner: defer.Deferred[Any] = defer.Deferred(self._cancel)
         self._cancelled = cancelled
         self._factory = factory
-        self._left = iter(endpoints)
-        self._all_begun = False
+        self._left = endpoints
         self._under_way: list[defer.Deferred[Any]] = []
-        self._failures: list[Failure] = []
         self._is_over = False
         self._starter = LoopingCall(self._begin_next)
         self._starter.clock = reactor
         self._starter.start(delay)
 
     def _begin_next(self) -> None:
-        endpoint = next(self._left, None)
-        if endpoint is None:
-            self._all_begun = True
-            if self._starter.running:
-                self._starter.stop()
-            self._look()
-            return
+        endpoint = self._left.pop(0)
+        if not self._left and self._starter.running:
+            self._starter.stop()
         attempt = endpoint.connect(self._factory)
         self._under_way.append(attempt)
         attempt.addBoth(self._ended, attempt).addCallbacks(self._won, self._lost)
@@ -508,18 +535,15 @@ class _Race:
             self.winner.callback(protocol)
 
     def _lost(self, failure: Failure) -> None:
-        self._failures.append(failure)
-        if not self._is_over:
+        if self._is_over:
+            return
+        if self._left:
             if self._starter.running and self._starter.call is not None:
                 self._starter.reset()
-            self._look()
-            if not self._is_over and not self._all_begun and self._starter.call is not None:
-                self._begin_next()
-
-    def _look(self) -> None:
-        if self._all_begun and not self._under_way and not self._is_over:
+            self._begin_next()
+        elif not self._under_way:
             self._end()
-            self.winner.errback(self._failures[-1])
+            self.winner.errback(failure)
 
     def _cancel(self, _: Any) -> None:
         self._end()
@@ -540,12 +564,6 @@ def _bound(address: Any) -> Any:
     if isinstance(address, tuple) and isinstance(address[0], bytes):
         address = (address[0].decode("ascii"), address[1])
     return address
-
-
-def _name_resolver(reactor: Any) -> Any:
-    if interfaces.IReactorPluggableNameResolver.providedBy(reactor):
-        return reactor.nameResolver
-    return _resolver.GAIResolver(default_reactor())
 
 
 def _host(host: str | bytes) -> tuple[bool, bytes, str]:

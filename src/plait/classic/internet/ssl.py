@@ -12,7 +12,14 @@ from typing import Any
 from zope.interface import implementer
 
 from plait.classic.internet import interfaces
-from plait.classic.internet._certificates import DN, Certificate, DistinguishedName, KeyPair, PrivateCertificate
+from plait.classic.internet._certificates import (
+    DN,
+    Certificate,
+    CertificateRequest,
+    DistinguishedName,
+    KeyPair,
+    PrivateCertificate,
+)
 from plait.classic.internet._contexts import (
     AcceptableCiphers,
     CertificateOptions,
@@ -93,6 +100,7 @@ __all__ = [
     "AcceptableCiphers",
     "Certificate",
     "CertificateOptions",
+    "CertificateRequest",
     "ClientContextFactory",
     "ContextFactory",
     "DefaultOpenSSLContextFactory",
