@@ -115,6 +115,23 @@ async def test_what_is_removed_with_its_group_is_not_removed_again_with_what_it_
         assert sorted(removed) == ["group", "group/worker", "need"]
 
 
+async def test_who_starts_what_needs_two_that_are_about_to_start_waits_until_it_is_ready() -> None:
+    """One of them is starting, one waits for its turn; both come, and so does what needs them."""
+    app = Application("model")
+    slow = app.add(Slow())
+    app.add(Worker(), name="next", needs=["slow"])
+    serving = asyncio.create_task(app.serve())
+    await slow.begun.wait()
+    both = app.add(Worker(), name="both", needs=["slow", "next"])
+    starting = asyncio.create_task(both.start())
+    await asyncio.sleep(0)
+    slow.told.set()
+    await starting
+    assert both.state is State.RUNNING
+    await app.stop()
+    await serving
+
+
 class Job(Service):
     """Is done when it is told."""
 

@@ -62,12 +62,14 @@ async def start(record: Record) -> None:
     if operation is not None and operation.target is not record:
         await _wait_ready(engine, operation, record)
         return
+    is_ready = record.state in READY
     if operation is None:
         operation = Start(engine, record)
         operation.launch()
     await join_start(operation)
     raise_start(operation)
-    _raise_left_out(engine, record)
+    if not is_ready and record not in operation.begun:
+        await _left_out(engine, record)
 
 
 async def _stopped(engine: Engine, record: Record) -> None:
@@ -87,7 +89,7 @@ def _wait_if_needs_are_away(engine: Engine, record: Record) -> None:
     """It has been stopped to be started: what it needs has gone meanwhile, so it starts when that is back."""
     _check_above(record)
     need = missing(record)
-    if need is not None and need.state is not STARTING and record.state in AT_REST:
+    if need is not None and _start_of(engine, need) is None and record.state in AT_REST:
         engine.supervision.wait_for(record, need)
 
 
@@ -118,13 +120,13 @@ def _check_start(engine: Engine, record: Record) -> None:
     if any(other.needs for other in record.below()):
         check(engine.root)
     if record.state in AT_REST:
-        _check_needs(record)
+        _check_needs(engine, record)
 
 
-def _check_needs(record: Record) -> None:
+def _check_needs(engine: Engine, record: Record) -> None:
     needs_of(record)  # raises for a name that is not there
     need = missing(record)
-    if need is not None and need.state is not STARTING:
+    if need is not None and _start_of(engine, need) is None:
         raise LifecycleError(f"{record.subject} needs {need.subject}, which is {need.state.value}; start that first")
 
 
@@ -139,7 +141,26 @@ def _start_of(engine: Engine, record: Record) -> Start | None:
 async def _wait_ready(engine: Engine, operation: Start, record: Record) -> None:
     await asyncio.wait([engine.next_rest(record), operation.done], return_when=asyncio.FIRST_COMPLETED)
     if not record.met:
-        _raise_left_out(engine, record)
+        await _left_out(engine, record)
+        _raise_unless_ready(record)
+
+
+async def _left_out(engine: Engine, record: Record) -> None:
+    """The start has left it waiting for what it needs: until that has come, or LifecycleError if it does not."""
+    while engine.supervision.is_due(record) or record.state is STARTING:
+        need = missing(record) if record.state in AT_REST else None
+        coming = _start_of(engine, need or record)
+        if need is not None and coming is None:
+            raise LifecycleError(
+                f"{record.subject} needs {need.subject}, which is {need.state.value}; it will start when that is there"
+            )
+        rest = engine.next_rest(need or record)
+        await asyncio.wait([rest] if coming is None else [rest, coming.done], return_when=asyncio.FIRST_COMPLETED)
+    _raise_unless_ready(record)
+
+
+def _raise_unless_ready(record: Record) -> None:
+    if not record.met:
         if record.error is not None:
             raise StartFailed(f"{record.subject} did not start: {record.error}", [record.error])
         raise StartInterrupted(f"{record.subject} was stopped while it was starting")
@@ -164,13 +185,6 @@ def raise_start(operation: Start) -> None:
         raise StartFailed(_start_text(operation), operation.errors)
     if operation.interrupted:
         raise StartInterrupted(f"{subject} was stopped while it was starting")
-
-
-def _raise_left_out(engine: Engine, record: Record) -> None:
-    if engine.supervision.is_waiting(record) and (need := missing(record)) is not None:
-        raise LifecycleError(
-            f"{record.subject} needs {need.subject}, which is {need.state.value}; it will start when that is there"
-        )
 
 
 NAMED = 8
@@ -257,7 +271,7 @@ def _stop_first(engine: Engine, record: Record) -> Stop | None:
     _check_stays(engine, record)
     if record.intent is not DOWN:
         if record.state is not STOPPING:
-            _check_needs(record)
+            _check_needs(engine, record)
         return _stop_alone(engine, record)
     engine.intend(record, UP)
     return None

@@ -91,8 +91,8 @@ class Supervision:
     def wait_for(self, record: Record, need: Record) -> None:
         """It shall start when `need` is there."""
 
-    def is_waiting(self, record: Record) -> bool:
-        """Whether it shall start as soon as it may."""
+    def is_due(self, record: Record) -> bool:
+        """Whether it shall start as soon as all that it needs is there."""
         return False
 
     def bring_back(self, records: Iterable[Record], reason: str) -> None:

@@ -210,8 +210,8 @@ class Supervision(kernel.Supervision):
             if record.state in (STOPPED, FAILED):
                 self._engine.move(record, BACKOFF, record.error)
 
-    def is_waiting(self, record: Record) -> bool:
-        return record in self.waiting
+    def is_due(self, record: Record) -> bool:
+        return record in self._due
 
     def bring_back(self, records: Iterable[Record], reason: str) -> None:
         for record in records:
