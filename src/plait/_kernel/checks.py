@@ -134,6 +134,8 @@ class Checks:
 
     def moved(self, record: Record) -> None:
         """Something about it is another."""
+        if record.state is not RUNNING:
+            self._told.pop(record, None)  # its state says it all; when it runs again it is ready, unless it is said
         if self._engine.root.state not in LIVES:
             self._forget()
         elif self._known:

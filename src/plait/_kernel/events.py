@@ -141,7 +141,10 @@ class GaveUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthChanged:
-    """The health of a service that runs is another; `reason` is for people, and empty if it is ready."""
+    """The health of a service that runs is another; `reason` is for people, and empty if it is ready.
+
+    Whatever gets RUNNING is ready until this says otherwise.
+    """
 
     time: float
     path: str
