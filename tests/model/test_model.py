@@ -14,7 +14,7 @@ EXAMPLES = int(os.environ.get("EXAMPLES", 2000))
 STEPS = int(os.environ.get("STEPS", 20))
 
 
-@pytest.mark.skipif("MODEL" not in os.environ, reason="kernel and model still differ in rare overlaps; run with MODEL=1")
+@pytest.mark.skipif("MODEL" not in os.environ, reason="they still differ in rare overlaps; MODEL=1 runs it")
 def test_the_kernel_does_what_the_model_says() -> None:
     """For 2,000 random lives of random trees."""
     run_state_machine_as_test(
