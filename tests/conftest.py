@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import uvloop
 
+uvloop.new_event_loop().close()  # the first of a process opens a pipe for signals and keeps it: no test's leak
+
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Asked by pytest-asyncio for each coroutine test."""
