@@ -13,6 +13,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import quiet
@@ -30,6 +31,8 @@ DEFECTS = (AssertionError, AttributeError, IllegalTransition, TypeError, KeyErro
 
 edges: Counter[tuple[State, State]] = Counter()
 """Every move seen, of all examples."""
+seen: Counter[str] = Counter()
+"""What else was seen."""
 steps = 0
 
 
@@ -103,6 +106,7 @@ HOOKS = st.sampled_from(
 HOWS = st.sampled_from([*BEHAVIOURS, "slow", "slow", "fail", "fail", "fail_late"])
 THEN = st.sampled_from([0, -1, -2, -3, -5, 0.3, 0.3, 1.1, 3.0, 12.0, 70.0])
 """What passes after a step: turns of the loop, if negative, else seconds."""
+LASTING = st.sampled_from([0, -1, 0.3, 3.0, 12.0, 70.0, 70.0, 800.0])
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -150,12 +154,12 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(place=PLACES, verb=VERBS, then=THEN)
     def command(self, place: int, verb: str, then: float) -> None:
-        """An operator's command, of any service or group, or now and then of the application."""
+        """An operator's command, of any service or group."""
         node = self._at(place)
         self._call(verb, node, getattr(self.services[node], verb))
         self._go(then)
 
-    @rule(verb=st.sampled_from(["stop", "restart", "pause", "resume", "start"]), then=THEN)
+    @rule(verb=_often("restart", "pause", "resume", "stop", "start"), then=THEN)
     def command_all(self, verb: str, then: float) -> None:
         """A command of the application."""
         self._call(verb, self.model.root, getattr(self.app, verb))
@@ -164,7 +168,78 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(place=PLACES, what=st.sampled_from(ENDS), then=THEN)
     def tell(self, place: int, what: str, then: float) -> None:
         """What runs shall end, in some way."""
-        node = self._at(place)
+        if not self._begin_again():
+            self._tell(self._at(place, lambda node: node.is_live), what)
+        self._go(then)
+
+    @rule(place=PLACES, what=st.sampled_from(ENDS), others=st.lists(PLACES, max_size=2), then=THEN)
+    def tell_several(self, place: int, what: str, others: list[int], then: float) -> None:
+        """Several end in one turn of the loop."""
+        if not self._begin_again():
+            for one in (place, *others):
+                self._tell(self._at(one, lambda node: node.is_live), what)
+        self._go(then)
+
+    @rule(place=PLACES, others=st.lists(PLACES, max_size=3), times=_often(4, 30), then=LASTING)
+    def crash(self, place: int, others: list[int], times: int, then: float) -> None:
+        """From now on these fail whenever they run, for so many times."""
+        if not self._begin_again():
+            for one in (place, *others):
+                node = self._at(one, lambda node: bool(node.plan.run))
+                self._trouble(node, "run", "fail_late" if times % 2 else "fail", times)
+                self._tell(node, "fail")
+        self._go(then)
+
+    @rule(place=PLACES, hook=HOOKS, how=HOWS, times=_often(1, 2, 20), then=THEN)
+    def trouble(self, place: int, hook: str, how: str, times: int, then: float) -> None:
+        """The next calls of a hook shall go like this."""
+        self._begin_again()
+        self._trouble(self._at(place), hook, how, times)
+        self._go(then)
+
+    @rule(spec=SPECS, starts=st.booleans(), then=THEN)
+    def add(self, spec: Spec, starts: bool, then: float) -> None:
+        """A service more, anywhere; one less, where there are many."""
+        if len(self.services) < 8:
+            node = self._plant(spec)
+            if starts:
+                self._call("start", node, self.services[node].start)
+        elif not (node := self._at(spec.group)).leaving and node.group is not None:
+            call = partial(self.services[node.group].remove, node.name, dependents=starts)
+            self._call("remove", node, call, dependents=starts)
+        self._go(then)
+
+    @rule(place=PLACES, then=THEN)
+    def cancel(self, place: int, then: float) -> None:
+        """Who waits for a command is cancelled."""
+        calls = [call for call in self.calls if not call.done()]
+        if len(calls) > 1 or (calls and place == 0):
+            call = calls[-1 - place % len(calls)]
+            self.model.cancel(self.calls[call])
+            call.cancel()
+        self._go(then)
+
+    @rule(then=LASTING)
+    def wait(self, then: float) -> None:
+        """Time passes."""
+        self._go(then)
+
+    # -- how ---------------------------------------------------------------------------------------------------------
+
+    def _at(self, place: int, is_apt: Callable[[Node], bool] = lambda _: True) -> Node:
+        """A service or group, an apt one if there is one; only where there is none, the application."""
+        everybody = [node for node in self.services if node is not self.model.root]
+        nodes = list(filter(is_apt, everybody)) or everybody or [self.model.root]
+        return nodes[place % len(nodes)]
+
+    def _begin_again(self) -> bool:
+        """An application that has ended does nothing more of interest: start it."""
+        if self.model.root.is_live or self.loop.is_busy():
+            return False
+        self._call("start", self.model.root, self.app.start)
+        return True
+
+    def _tell(self, node: Node, what: str) -> None:
         life, trigger = node.life, node.trigger
         if what.startswith("spawn") and node.state is RUNNING and not node.plan.is_group:
             actor = self.services[node]
@@ -174,53 +249,6 @@ class Lifecycle(RuleBasedStateMachine):
             life.task.cancel()
         elif trigger is not None and not trigger.done():
             trigger.set_result(what)
-        self._go(then)
-
-    @rule(place=PLACES, hook=HOOKS, how=HOWS, times=_often(1, 2, 20), then=THEN)
-    def trouble(self, place: int, hook: str, how: str, times: int, then: float) -> None:
-        """The next calls of a hook shall go like this."""
-        self._trouble(self._at(place), hook, how, times)
-        self._go(then)
-
-    @rule(spec=SPECS, starts=st.booleans(), then=THEN)
-    def add(self, spec: Spec, starts: bool, then: float) -> None:
-        """A service more, anywhere."""
-        if len(self.services) < 10:
-            node = self._plant(spec)
-            if starts:
-                self._call("start", node, self.services[node].start)
-        self._go(then)
-
-    @rule(place=PLACES, dependents=st.booleans(), then=THEN)
-    def remove(self, place: int, dependents: bool, then: float) -> None:
-        """A service less."""
-        node = self._at(place)
-        group = node.group
-        if group is not None and not node.leaving:
-            holder = self.services[group]
-            self._call("remove", node, lambda: holder.remove(node.name, dependents=dependents), dependents=dependents)
-        self._go(then)
-
-    @rule(place=PLACES, then=THEN)
-    def cancel(self, place: int, then: float) -> None:
-        """Who waits for a command is cancelled."""
-        calls = [call for call in self.calls if not call.done()]
-        if calls:
-            call = calls[place % len(calls)]
-            self.model.cancel(self.calls[call])
-            call.cancel()
-        self._go(then)
-
-    @rule(then=THEN)
-    def wait(self, then: float) -> None:
-        """Time passes."""
-        self._go(then)
-
-    # -- how ---------------------------------------------------------------------------------------------------------
-
-    def _at(self, place: int) -> Node:
-        nodes = list(self.services)
-        return nodes[1 + place % (len(nodes) - 1)] if len(nodes) > 1 else nodes[0]
 
     def _plant(self, spec: Spec) -> Node:
         model = self.model
@@ -302,6 +330,7 @@ class Lifecycle(RuleBasedStateMachine):
                 self._end()
         finally:
             edges.update(self.model.edges)
+            seen.update(self.model.seen)
             self.is_over = True
             for task in asyncio.all_tasks(self.loop):
                 task.cancel()
@@ -339,4 +368,5 @@ def _needs(model: Model, nodes: list[Node], group: Node, places: tuple[int, ...]
 def table() -> str:
     """How often each legal move was seen, for people."""
     lines = [f"{edges[old, new]:10d}  {old.value} -> {new.value}" for old, nexts in LEGAL.items() for new in nexts]
+    lines += [f"{count:10d}  {what}" for what, count in sorted(seen.items())]
     return "\n".join([f"{steps} steps", *lines])

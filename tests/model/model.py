@@ -125,6 +125,8 @@ class Ending:
     """The target fails of this."""
     begins: float = 0.0
     """Only the application turns unready before this."""
+    begun: set[Node] = field(default_factory=set)
+    """Those that stop because of it, and of nothing else."""
     is_sure: bool = True
     """False of one that may be under way, or not."""
     is_clearing: bool = False
@@ -345,6 +347,8 @@ class Model:
         self.endings: list[Ending] = []
         self.problems: list[str] = []
         self.edges: Counter[tuple[State, State]] = Counter()
+        self.seen: Counter[str] = Counter()
+        """Kinds of events, and why services were stopped."""
         self.shutdown_delay = 0.0
         self.trace: list[tuple[float, str]] = []
 
@@ -419,7 +423,7 @@ class Model:
     def _needs_come(self, node: Node) -> bool:
         """Whether what it needs is there, or on its way."""
         missing = self.missing(node)
-        return missing is None or missing.state is STARTING
+        return missing is None or any(missing is op.target or missing in op.pending for op in self.starts)
 
     def away(self, node: Node) -> Iterator[Node]:
         """All it needs that is not there."""
@@ -475,7 +479,7 @@ class Model:
     def _revoke(self, node: Node) -> None:
         """Starts and restarts that wait for it to stop are overtaken by another stop."""
         for one in (*self.commands, *self.ghosts):
-            one.waits = one.waits and (one.node is not node or one.op is not None)
+            one.waits = one.waits and (one.node is not node or one.op in self.starts)
             one.is_void = one.is_void or (one.node is node and one.verb == "restart")
 
     def _do_restart(self, command: Command, node: Node) -> None:
@@ -600,6 +604,7 @@ class Model:
         cover = {one for node in nodes for one in node.below() if one.is_live}
         ending = Ending(why, target or nodes[-1], cover, set(cover), then, cause, begins, is_clearing=is_clearing)
         self.endings.append(ending)
+        self.seen[f"stop because of {why}"] += bool(cover)
         self._withdraw(nodes)
         for op in list(self.starts):
             if any(op.target.within(node) for node in nodes):
@@ -698,6 +703,7 @@ class Model:
         if isinstance(event, events.EventsDropped):
             return
         node = self.nodes[event.path]
+        self.seen[type(event).__name__] += 1
         if isinstance(event, events.StateChanged):
             self._moved(node, event)
         elif isinstance(event, events.RestartScheduled):
@@ -713,6 +719,7 @@ class Model:
         elif isinstance(event, events.HealthChanged):
             self.expect(event.old.value == node.told, node, f"its health was {node.told}, not {event.old.value}")
             self.expect(node.state is RUNNING, node, "its health is told while it does not run")
+            self.note(f"{node!r} health {event.new.value}: {event.reason}")
             node.told = event.new.value
         elif isinstance(event, events.NotPaused):
             self.expect(node.wants_paused and not node.can_pause, node, "said to be unable to pause")
@@ -827,16 +834,19 @@ class Model:
         """The start that this belongs to, which may begin with it."""
         if node.due is not None and node.due.ops:
             return node.due.ops[0]
-        wishes = [one for one in (*self.commands, *self.ghosts) if one.node is node and one.waits and one.op is None]
-        if wishes:
-            self._clear(node)
-            return self._begin(node, wishes)
-        if node.may_start():
+        waiting = [one for one in (*self.commands, *self.ghosts) if one.node is node and one.waits]
+        wishes = [one for one in waiting if one.op not in self.starts]
+        if node.may_start():  # that comes first, and they join it
             node.restarts += node.life.number > 0
             self._anew(node)
             op = self._begin(node, [])
             op.supervised = True
+            for command in wishes:
+                command.op = op
             return op
+        if wishes:
+            self._clear(node)
+            return self._begin(node, wishes)
         return None
 
     def _is_ready(self, node: Node) -> None:
@@ -880,6 +890,8 @@ class Model:
         if not turns and not self._may_fall(node, old):
             self._explain(node, old)
             turns = self._turns(node)
+        for ending in turns[:1]:
+            ending.begun.add(node)
         if not turns:
             node.fell, node.life.lacks = True, self.missing(node) is not None
             self.expect(self._may_fall(node, old), node, f"nothing ends it now, of {self.why(node)}")
@@ -956,7 +968,7 @@ class Model:
             for command in self.commands:
                 command.was_met = command.was_met or (command.node is node and node.finished)
         endings = [ending for ending in self.endings if node in ending.left]
-        is_asked = any(not (node.fell and ending.is_clearing) for ending in endings)
+        is_asked = any(not ending.is_clearing or node in ending.begun for ending in endings)
         ops = [op for op in self.starts if node in op.begun or node in op.pending]
         for op in ops:
             if has_failed and (node.fell or not is_asked or causes):
@@ -1051,7 +1063,7 @@ class Model:
 
     def _take_along(self, node: Node, others: list[Node]) -> Ending:
         clearing = self.end(others, "strategy", target=node, is_clearing=True)
-        clearing.then = partial(self._follow, node, others)
+        clearing.then = partial(self._follow, node, others, clearing)
         return clearing
 
     def strategy_set(self, node: Node) -> list[Node]:
@@ -1067,12 +1079,12 @@ class Model:
             found |= more
         return [other for other in others if other in found]
 
-    def _follow(self, node: Node, others: list[Node]) -> None:
+    def _follow(self, node: Node, others: list[Node], clearing: Ending) -> None:
         needed = self.needed_by(node)
         for other in others:
-            if other.policy.restart == "never" or other.intent is DOWN or other.leaving or other.fell:
+            if other.policy.restart == "never" or other.intent is DOWN or other.leaving:
                 continue
-            if not other.is_live and other.may_run:
+            if other in clearing.begun and not other.is_live and other.may_run:
                 is_needed = other in needed
                 after, with_ = (None, node) if is_needed else (node, None)
                 other.due = Due(at=self.now(), told=False, after=after, with_=with_)
@@ -1099,6 +1111,7 @@ class Model:
         if group is self.root:
             self.stop_all(cause=error)
         elif group.is_live and group.state is not STOPPING:
+            group.life.lacks = self.missing(group) is not None
             self.end([group], "end of group", lambda: self._group_over(group, error), cause=error)
 
     def _group_over(self, group: Node, error: BaseException | None) -> None:
@@ -1124,7 +1137,7 @@ class Model:
         if node.state in READY:
             return node.plan.is_group and all(map(self._has_ended, node.children))
         if node.due is not None:
-            return not node.due.delayed and any(map(self._is_lost, node.needs))
+            return node.due.at <= self.now() + EPS and any(map(self._is_lost, node.needs))
         return node.state is FAILED or (node.state is STOPPED and (node.finished or node.policy.restart == "never"))
 
     def _is_lost(self, need: Node) -> bool:

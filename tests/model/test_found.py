@@ -386,7 +386,8 @@ async def test_a_life_left_behind_does_not_stop_what_a_later_one_had() -> None:
 async def test_health_is_said_anew_of_what_was_paused_for_a_moment() -> None:
     """So who hears events knows it, whether or not he forgets it when a service does not run."""
     async with Application("model") as app:
-        app.add(Worker())  # is never started, so the application is degraded
+        await app.add(Worker()).start()
+        app.add(Worker(), name="other")  # so the application is degraded
         said: list[str] = []
         app.subscribe(lambda event: said.append(event.new.value) if isinstance(event, events.HealthChanged) else None)
         await asyncio.sleep(0.01)
