@@ -190,7 +190,13 @@ class Deferred(Diverts, Generic[_T]):
 
     def _add(self, step: Any) -> Deferred[_T]:
         """Add a step as it is kept. The same lines stand in the methods above, where a call would cost a third."""
-        self._append(step)
+        pending = self._callbacks
+        if pending is None:
+            self._callbacks = step
+        elif type(pending) is list:
+            pending.append(step)
+        else:
+            self._callbacks = [pending, step]
         if self.called:
             self._runCallbacks()
         return self
@@ -348,7 +354,7 @@ class Deferred(Diverts, Generic[_T]):
                 _follow(self, following)
             return
         # What most Deferreds live through, by itself: one step.
-        self._callbacks = None
+        following = self._callbacks = None
         self._runningCallbacks = True
         result = self.result
         try:
@@ -362,13 +368,13 @@ class Deferred(Diverts, Generic[_T]):
                 elif call is not None:
                     result = call(result)
             else:
-                following = _hand_over(self, step)
-                if following is not None:
-                    _follow(self, following)
-                    return
+                following = _resume(self, step) if len(step) == 4 else _hand_over(self, step[0])
                 result = None
         except BaseException as error:
             result = _caught(error, _careful and self.debug)
+        if following is not None:
+            _follow(self, following)
+            return
         self.result = result
         self._runningCallbacks = False
         if type(result) in _DIVERTING or self._callbacks is not None:
@@ -381,7 +387,7 @@ class Deferred(Diverts, Generic[_T]):
                 result = self.result = self._result_of(result, step)
             except BaseException as error:
                 result = self.result = _caught(error, _careful and self.debug)
-            if isinstance(result, Deferred) or (self._callbacks is None and not isinstance(result, Failure)):
+            if isinstance(result, Deferred) if type(result) in _DIVERTING else self._callbacks is None:
                 return
         following = self._run_steps()
         if following is not None:
@@ -412,7 +418,7 @@ class Deferred(Diverts, Generic[_T]):
                     else:
                         result = call(result)
                 else:
-                    following = _hand_over(self, step)
+                    following = _resume(self, step) if len(step) == 4 else _hand_over(self, step[0])
                     if following is not None:
                         self._callbacks = list(steps) or None
                         return following
@@ -445,20 +451,21 @@ class Deferred(Diverts, Generic[_T]):
         if other is self:
             _warn_of_circle(step)
         result = other.result if other.called and not other.paused else other
-        if isinstance(result, Deferred):
-            self.paused += 1
-            other._append((self,))
-            return other
-        other.result = None
-        if isinstance(result, Failure):
+        if type(result) in _DIVERTING:
+            if isinstance(result, Deferred):
+                self.paused += 1
+                other._append((self,))
+                return other
             other._handled()
+        other.result = None
         return result
 
-    def _has_result(self) -> bool:
-        """Whether the result is there, and nobody else gets it first. What was left by a chain that ended is run."""
-        if self.called and self._callbacks is not None:
-            self._runCallbacks()
-        return self.called and not self.paused and self._callbacks is None and not self._runningCallbacks
+    def _left_over(self) -> bool:
+        """Run what a chain that ended here has left, if it has; whether the result is there then."""
+        if not self.called or self.paused or self._runningCallbacks:
+            return False
+        self._runCallbacks()
+        return self._callbacks is None and not self.paused
 
     def _unhandled(self, failure: Failure) -> None:
         """There are no more callbacks, so if this is the end of the Deferred the error is to be logged."""
@@ -521,7 +528,7 @@ class Deferred(Diverts, Generic[_T]):
         """
         if not isinstance(coro, (CoroutineType, GeneratorType)):
             raise NotACoroutineError(f"{coro!r} is not a coroutine")
-        return start(coro)
+        return start(coro, type(coro) is GeneratorType)
 
     def asFuture(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[_T]:
         """A Future of that loop with the same result; this Deferred is left with None. Cancelling it cancels this."""
@@ -575,19 +582,17 @@ def _caught(error: BaseException, debug: bool) -> Failure:
     return failure_of(error, (tb and tb.tb_next) or tb, debug)
 
 
-def _hand_over(giver: Deferred[Any], step: tuple[Any, ...]) -> Deferred[Any] | None:
-    """Give the result to what waits for it. Returns the Deferred that is to be run by that, if there is one.
-
-    While a coroutine's is run, the giver counts as running: that is one callback of it. A Deferred is none.
-    """
-    if len(step) == 4:
-        return _resume(giver, step)
-    following: Deferred[Any] = step[0]
-    following.result = giver.result
-    following.paused -= 1
+def _hand_over(giver: Deferred[Any], waiting: Deferred[Any]) -> Deferred[Any] | None:
+    """Give the result to the Deferred that waits for it. Returns that one, if it has to be run."""
+    result = waiting.result = giver.result
     giver.result = None
+    waiting.paused -= 1
+    if waiting._callbacks is None and not waiting.paused:
+        if type(result) in _DIVERTING and isinstance(result, Failure):
+            waiting._unhandled(result)
+        return None
     giver._runningCallbacks = False
-    return following
+    return waiting
 
 
 def _follow(giver: Deferred[Any], following: Deferred[Any]) -> None:
@@ -647,6 +652,20 @@ def _warn_of_circle(step: Any) -> None:
         warnings.warn(text, DeprecationWarning, stacklevel=3)
 
 
+_new: Callable[[type[Deferred[Any]]], Deferred[Any]] = object.__new__
+
+
+def succeed(result: _T) -> Deferred[_T]:
+    """A Deferred that has this result already."""
+    d = Deferred() if _careful else _new(Deferred)  # without `__init__`, in three quarters of the time
+    d.called = True
+    d._runningCallbacks = False
+    d.paused = 0
+    d._callbacks = d._canceller = None
+    d.result = result
+    return d
+
+
 def passthru(arg: _T) -> _T:
     """The argument."""
     return arg
@@ -676,28 +695,79 @@ class Return(BaseException):
 
 
 _END = object()
-"""What comes after the last step of a coroutine or generator."""
+"""What a runner yields between two coroutines."""
 
 
-def start(generator: Any) -> Deferred[Any]:
-    """Run a coroutine or generator that waits for Deferreds; see `fromCoroutine` and `inlineCallbacks`."""
-    deferred: Deferred[Any] = Deferred()
-    takes = type(generator) is GeneratorType
-    steps = _yielding(generator, deferred) if takes else _awaiting(generator, deferred)
+@coroutine
+def _runner() -> Generator[Any, Any, None]:
+    """Runs one coroutine or generator after the other: is sent it, with its Deferred; yields what it yields, then _END.
+
+    What it returns or raises is the Deferred's result then. So the end of a coroutine costs no exception, which would
+    be a third of a short run, and nothing has to be made for one that does not wait.
+    """
+    while True:
+        generator, deferred = yield _END
+        try:
+            result = yield from generator
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if generator.cr_running if type(generator) is CoroutineType else generator.gi_running:
+                return  # it is being collected, and closes what it awaits, of which this is a part
+            result = _outcome(error)
+        if not deferred.called:
+            deferred.result = result
+        elif isinstance(result, Failure):
+            Deferred().errback(result)  # for the log, since somebody else has fired it
+        generator = deferred = result = None
+
+
+_idle: list[Callable[[Any], Any]] = []
+"""The `send` of runners that have nothing to run."""
+_MANY = 100
+
+
+def _another_runner() -> Callable[[Any], Any]:
+    runner = _runner()
+    next(runner)
+    return runner.send
+
+
+def _outcome(error: BaseException) -> Any:
+    """The end by an exception."""
+    if isinstance(error, Return):
+        _check_who_left(error)
+        return error.value
+    return _caught(error, _careful and _debugging)
+
+
+def start(generator: Any, takes: bool) -> Deferred[Any]:
+    """Run a coroutine or generator that waits for Deferreds; see `fromCoroutine` and `inlineCallbacks`.
+
+    A generator takes the results that it is sent, a coroutine takes them from the Deferreds.
+    """
+    deferred = Deferred() if _careful else _new(Deferred)
+    deferred.called = deferred._runningCallbacks = False
+    deferred.paused = 0
+    deferred._callbacks = deferred._canceller = None
     context = copy_context()
     try:
-        awaited = context.run(next, steps, _END)
-    except BaseException as error:
-        awaited = _leave(deferred, error)
+        send = _idle.pop()
+    except IndexError:
+        send = _another_runner()
+    awaited = context.run(send, (generator, deferred))
     if awaited is not _END:
         if not isinstance(awaited, Deferred) or awaited.called:
-            awaited = context.run(_advance, steps, deferred, takes, awaited)
+            awaited = context.run(_advance, send, takes, awaited)
         if awaited is not _END:
+            step = (send, takes, deferred, context)
             deferred._canceller = awaited
-            awaited._add((steps, deferred, takes, context))
+            if awaited._callbacks is None:
+                awaited._callbacks = step
+            else:
+                awaited._add(step)
             return deferred
-    elif takes:
-        next(steps, None)
+    _idle.append(send)
     if _careful or type(deferred.result) in _DIVERTING:
         deferred.callback(deferred.result)
     else:
@@ -706,117 +776,70 @@ def start(generator: Any) -> Deferred[Any]:
 
 
 def _resume(giver: Deferred[Any], step: tuple[Any, ...]) -> Deferred[Any] | None:
-    """Go on with the result of what was awaited. At the end, the Deferred, if it has callbacks to be run."""
-    steps, deferred, takes, context = step
+    """Go on with the result of what was awaited. At the end, the Deferred that has to be run, if it has.
+
+    While that is run, `giver` counts as running: it is one callback of it.
+    """
+    send, takes, deferred, context = step
     result = giver.result
-    try:
-        if type(result) in _DIVERTING and isinstance(result, Failure):
-            awaited = context.run(steps.throw, result.value.with_traceback(result.tb))
-        elif takes:
-            awaited = context.run(steps.send, result)
-        else:
-            awaited = context.run(next, steps, _END)
-    except BaseException as error:
-        awaited = _leave(deferred, error)
+    if type(result) in _DIVERTING and isinstance(result, Failure):
+        awaited = context.run(send.__self__.throw, result.value.with_traceback(result.tb))
+    else:
+        awaited = context.run(send, result if takes else None)
     giver.result = None
     if awaited is not _END:
         if not isinstance(awaited, Deferred) or awaited.called:
-            awaited = context.run(_advance, steps, deferred, takes, awaited)
+            awaited = context.run(_advance, send, takes, awaited)
         if awaited is not _END:
             deferred._canceller = awaited
-            awaited._add(step)
+            if awaited._callbacks is None:
+                awaited._callbacks = step
+            else:
+                awaited._add(step)
             return None
-    elif takes:
-        next(steps, None)
-    if deferred.called or deferred._callbacks is None or _careful:
+    if len(_idle) < _MANY:
+        _idle.append(send)
+    if deferred.called or _careful:
         deferred.callback(deferred.result)
         return None
     deferred.called = True
     deferred._canceller = None
-    return deferred  # type: ignore[no-any-return]
+    if deferred._callbacks is not None:
+        return deferred
+    result = deferred.result
+    if type(result) in _DIVERTING and isinstance(result, Failure) and not deferred.paused:
+        deferred._unhandled(result)
+    return None
 
 
-def _advance(steps: Any, deferred: Deferred[Any], takes: bool, awaited: Any) -> Any:
+def _advance(send: Any, takes: bool, awaited: Any) -> Any:
     """From what was yielded, hand results in, or throw Failures, until a Deferred is awaited that has none: that one.
 
-    At the end, _END. A coroutine takes the results from the Deferreds themselves.
+    At the end, _END.
     """
-    while True:
-        if isinstance(awaited, (CoroutineType, GeneratorType)):
-            awaited = start(awaited)
-        answers = takes
+    while awaited is not _END:
+        if not isinstance(awaited, Deferred) and isinstance(awaited, (CoroutineType, GeneratorType)):
+            awaited = start(awaited, type(awaited) is GeneratorType)
         if not isinstance(awaited, Deferred):
-            result = awaited
-            answers = True
-        elif awaited._has_result():
-            result, awaited.result = awaited.result, None
+            awaited = _give(send, awaited)
+        elif awaited.called and awaited._callbacks is None and not awaited.paused and not awaited._runningCallbacks:
+            result = awaited.result
+            awaited.result = None
             if type(result) in _DIVERTING:
                 awaited._handled()
-        else:
-            return awaited
-        try:
-            if type(result) in _DIVERTING and isinstance(result, Failure):
-                awaited = steps.throw(result.value.with_traceback(result.tb))
-            elif answers:
-                awaited = steps.send(result)
+                awaited = _give(send, result)
             else:
-                awaited = next(steps, _END)
-        except BaseException as error:
-            return _leave(deferred, error)
-        if awaited is _END:
-            if takes:
-                next(steps, None)
-            return _END
-
-
-def _leave(deferred: Deferred[Any], error: BaseException) -> object:
-    """The end by an exception; of a coroutine also one that went on after an exception was thrown in."""
-    if isinstance(error, Return):
-        _check_who_left(error)
-        _end(deferred, error.value)
-    elif not isinstance(error, StopIteration):
-        tb = error.__traceback__
-        while tb is not None and tb.tb_next is not None and tb.tb_frame.f_globals is _OURS:
-            tb = tb.tb_next
-        _end(deferred, failure_of(error, tb, _careful and _debugging))
+                awaited = send(result if takes else None)
+        elif not awaited._left_over():
+            return awaited
     return _END
 
 
-def _end(deferred: Deferred[Any], result: Any) -> None:
-    """Keep the result for its Deferred, to be fired; if that was fired by somebody else, log what is an error."""
-    if not deferred.called:
-        deferred.result = result
-    elif isinstance(result, Failure):
-        Deferred().errback(result)
-
-
-_OURS = globals()
-
-
-def _yielding(generator: Any, deferred: Deferred[Any]) -> Generator[Any, Any, None]:
-    """The steps of a generator, then _END: so that its end costs no exception, which is half of a short run."""
-    try:
-        result = yield from generator
-    except ValueError:
-        if generator.gi_running:
-            return
-        raise
-    if not deferred.called:
-        deferred.result = result
-    yield _END
-
-
-@coroutine
-def _awaiting(generator: Any, deferred: Deferred[Any]) -> Generator[Any, Any, None]:
-    """The steps of a coroutine. It is sent nothing, so `next` with a default goes through them."""
-    try:
-        result = yield from generator
-    except ValueError:
-        if generator.cr_running:  # it is being collected, and closes what it awaits, of which this is a part
-            return
-        raise
-    if not deferred.called:
-        deferred.result = result
+def _give(send: Any, result: Any) -> Any:
+    """What is yielded when a result is sent in, or a Failure thrown."""
+    if isinstance(result, Failure):
+        return send.__self__.throw(result.value.with_traceback(result.tb))
+    return send(result)
 
 
 def _check_who_left(leaving: Return) -> None:
@@ -826,7 +849,7 @@ def _check_who_left(leaving: Return) -> None:
     while tb is not None:
         frames.append(tb)
         tb = tb.tb_next
-    generator, *callers, _ = (tb for tb in frames if tb.tb_frame.f_globals is not _OURS)
+    _, generator, *callers, _ = frames  # the runner's first, returnValue's last
     if callers:
         caller, code = callers[-1], callers[-1].tb_frame.f_code
         text = (

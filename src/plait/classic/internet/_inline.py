@@ -8,22 +8,13 @@ from importlib import import_module
 from types import CoroutineType, GeneratorType
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
-from plait.classic.internet import _deferred
-from plait.classic.internet._deferred import Deferred, Return, start
+from plait.classic.internet._deferred import Deferred, Return, start, succeed
 from plait.classic.internet._errors import NotACoroutineError, TimeoutError
 from plait.classic.python._shown import deprecated
 from plait.classic.python.failure import Failure
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
-
-
-def succeed(result: _T) -> Deferred[_T]:
-    """A Deferred that has this result already."""
-    d: Deferred[_T] = Deferred()
-    d.called = True
-    d.result = result
-    return d
 
 
 def fail(result: Failure | BaseException | None = None) -> Deferred[Any]:
@@ -61,7 +52,7 @@ def maybeDeferred(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[
     if isinstance(result, Failure):
         return fail(result)
     if isinstance(result, CoroutineType):
-        return start(result)
+        return start(result, False)
     return succeed(result)
 
 
@@ -69,8 +60,10 @@ def ensureDeferred(
     coro: Coroutine[Any, Any, _T] | Generator[Any, Any, _T] | Deferred[_T],
 ) -> Deferred[_T]:
     """A Deferred as it is, or `Deferred.fromCoroutine`. NotACoroutineError for anything else."""
-    if isinstance(coro, (CoroutineType, GeneratorType)):
-        return start(coro)
+    if type(coro) is CoroutineType:
+        return start(coro, False)
+    if type(coro) is GeneratorType:
+        return start(coro, True)
     if isinstance(coro, Deferred):
         return coro
     raise NotACoroutineError(f"{coro!r} is not a coroutine or a Deferred")
@@ -92,9 +85,9 @@ def inlineCallbacks(f: Callable[_P, Generator[Any, Any, _T]]) -> Callable[_P, De
             raise TypeError(
                 f"inlineCallbacks requires {f!r} to produce a generator; it called returnValue({leaving.value!r})"
             ) from None
-        if not isinstance(generator, GeneratorType):
+        if type(generator) is not GeneratorType:
             raise TypeError(f"inlineCallbacks requires {f!r} to produce a generator; instead got {generator!r}")
-        return start(generator)
+        return start(generator, True)
 
     return run
 
@@ -115,7 +108,3 @@ def timeout(deferred: Deferred[Any]) -> None:
     """Fail a Deferred with TimeoutError. `Deferred.addTimeout` does it after some time."""
     deprecated("internet.defer.timeout", "17.1.0", "internet.defer.Deferred.addTimeout")
     deferred.errback(Failure(TimeoutError("Callback timed out")))
-
-
-setDebugging = _deferred.setDebugging
-getDebugging = _deferred.getDebugging

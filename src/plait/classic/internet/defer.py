@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from plait.classic.internet._debugging import DebugInfo
-from plait.classic.internet._deferred import Deferred, getDebugging, passthru, setDebugging
+from plait.classic.internet._deferred import Deferred, getDebugging, passthru, setDebugging, succeed
 from plait.classic.internet._errors import (
     AlreadyCalledError,
     AlreadyTryingToLockError,
@@ -34,7 +34,6 @@ from plait.classic.internet._inline import (
     logError,
     maybeDeferred,
     returnValue,
-    succeed,
     timeout,
 )
 from plait.classic.internet._locks import DeferredFilesystemLock, DeferredLock, DeferredQueue, DeferredSemaphore
