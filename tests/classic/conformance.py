@@ -56,6 +56,32 @@ MODULES = {
     "twisted.test.test_strports": "application.strports",
     "twisted.test.test_sob": "persisted.sob",
     "twisted.python.test.test_components": "python.components",
+    "twisted.internet.test.test_address": "internet.address",
+    "twisted.test.test_error": "internet.error",
+    "twisted.internet.test.test_error": "internet.error",
+    "twisted.internet.test.test_protocol": "internet.protocol",
+    "twisted.test.test_factories": "internet.protocol",
+    "twisted.internet.test.test_testing": "internet.testing",
+    "twisted.test.test_iutils": "internet.utils",
+    "twisted.test.test_threads": "internet.threads",
+    "twisted.test.test_threadpool": "python.threadpool",
+    "twisted.test.test_internet": "internet.reactor",
+    "twisted.test.test_process": "internet.process",
+    "twisted.test.test_abstract": "internet.abstract",
+    "twisted.internet.test.test_abstract": "internet.abstract",
+    "twisted.test.test_tcp": "internet.tcp",
+    "twisted.test.test_unix": "internet.unix",
+    "twisted.test.test_udp": "internet.udp",
+    "twisted.internet.test.test_endpoints": "internet.endpoints",
+    "twisted.protocols.test.test_basic": "protocols.basic",
+    "twisted.test.test_protocols": "protocols.basic",
+    "twisted.test.test_policies": "protocols.policies",
+    "twisted.test.test_loopback": "internet.protocol",
+    "twisted.test.test_ident": "protocols.basic",
+    "twisted.test.test_memcache": "protocols.basic",
+    "twisted.test.test_pcp": "internet.protocol",
+    "twisted.test.test_socks": "internet.protocol",
+    "twisted.test.test_amp": "protocols.basic",
 }
 """Which of Twisted's tests are run, and what of plait.classic they are about: without it, they are left out."""
 
@@ -65,15 +91,91 @@ ADDED: dict[str, dict[str, Any]] = {
         "_DeferredListResultListT": list,
         "_DeferredListSingleResultT": tuple,
     },
+    "internet.endpoints": {
+        name: type(name, (), {}) for name in ("_SystemdParser", "_TCP6ServerParser", "_StandardIOParser")
+    },
+    "internet.tcp": dict.fromkeys(
+        (
+            "_BuffersLogs",
+            "_FileDescriptorReservation",
+            "_IFileDescriptorReservation",
+            "_NUMERIC_ONLY",
+            "_NullFileDescriptorReservation",
+            "_resolveIPv6",
+        )
+    ),
 }
 """Private names that trial or a module of tests imports at its top, and uses in annotations alone."""
+
+RENAMED = {("internet.base", "_ThreePhaseEvent"): (f"{OURS}.internet._events", "SystemEvent")}
+"""Private names whose tests say much of what is documented: ours under theirs."""
 
 STUBS = {"cython_test_exception_raiser": {"raiser": None}}
 """Modules that are imported by tests, and are not on everybody's machine: their tests are skipped by themselves."""
 
+
+def _each(home: str, reason: str, tests: str) -> dict[str, str]:
+    """Several tests of one home, with one reason."""
+    return {f"{home}.{test}": reason for test in tests.split()}
+
+
 NOT_APPLICABLE = {
     "twisted.test.test_defer.DeferredTests.test_DEFERRED_SUBCLASSES": "reads the private list _DEFERRED_SUBCLASSES",
     "twisted.test.test_failure.FailureTests.test_repr": "wants the name of Twisted's module in the repr",
+    "twisted.test.test_tcp.HalfCloseTests.testCloseWriteCloser": "waits for the private _tempDataBuffer to be empty",
+    "twisted.test.test_threadpool.ThreadPoolTests.test_q": "reads the private _queue",
+    "twisted.test.test_threadpool.ThreadPoolTests.test_callbackContext": "looks into the tracker of python.context",
+    "twisted.internet.test.test_endpoints.WrapClientTLSTests.test_noOpenSSL": "wants TLS to need pyOpenSSL",
+    "twisted.test.test_internet.ConnectorReprTests.test_tcp_repr": "wants the name of Twisted's module in the repr",
+    "twisted.test.test_internet.ThreePhaseEventTests.test_finishedBeforeTriggersCleared": "reads the private state",
+    **_each(
+        "twisted.test.test_task",
+        "the reactor is installed already, under plait's name",
+        "ReactCoroutineFunctionTests.test_defaultReactor ReactTests.test_defaultReactor",
+    ),
+    **_each(
+        "twisted.test.test_threadpool.MemoryBackedTests",
+        "puts workers of its own into a private method",
+        "test_tooMuchWorkBeforeStarting test_workBeforeStarting",
+    ),
+    **_each(
+        "twisted.test.test_process",
+        "patches os.execvpe, which the fork of Twisted's own would call, or reads process.reapProcessHandlers, "
+        "after an import of private names that fails",
+        "PosixProcessPTYTests.test_errorInProcessEnded PosixProcessPTYTests.test_executionError "
+        "PosixProcessTests.test_errorInProcessEnded PosixProcessTests.test_executionError",
+    ),
+    **_each(
+        "twisted.protocols.test.test_basic.NetstringReceiverTests",
+        "calls private steps of the parser",
+        "test_consumeLength test_consumeLengthBorderCase1 test_consumeLengthBorderCase2 test_consumeLengthBorderCase3 "
+        "test_receiveNetstringPortions_1 test_receiveTwoNetstrings",
+    ),
+    **_each(
+        "twisted.internet.test.test_endpoints",
+        "adds a plugin of Twisted's own plugin system",
+        "ClientStringTests.test_stringParserWithReactor ClientStringTests.test_typeFromPlugin "
+        "ServerStringTests.test_typeFromPlugin",
+    ),
+    **_each(
+        "twisted.internet.test.test_endpoints.ParserTests",
+        "calls the private _parseServer",
+        "test_backlogTCP test_escape test_impliedEscape test_interfaceTCP test_modeUNIX test_simpleTCP "
+        "test_simpleUNIX test_unknownType test_wantPIDUNIX",
+    ),
+    **_each(
+        "twisted.internet.test.test_endpoints",
+        "is about a private plugin class",
+        "StandardIOEndpointPluginTests.test_interface StandardIOEndpointPluginTests.test_pluginDiscovery "
+        "SystemdEndpointPluginTests.test_indexAndNameMutuallyExclusive SystemdEndpointPluginTests.test_interface "
+        "SystemdEndpointPluginTests.test_parseIndexStreamServerINET "
+        "SystemdEndpointPluginTests.test_parseIndexStreamServerINET6 "
+        "SystemdEndpointPluginTests.test_parseIndexStreamServerUNIX "
+        "SystemdEndpointPluginTests.test_parseNameStreamServerINET "
+        "SystemdEndpointPluginTests.test_parseNameStreamServerINET6 "
+        "SystemdEndpointPluginTests.test_parseNameStreamServerUNIX SystemdEndpointPluginTests.test_pluginDiscovery "
+        "TCP6ServerEndpointPluginTests.test_interface TCP6ServerEndpointPluginTests.test_pluginDiscovery",
+    ),
 }
 """Single tests, with the reason."""
 
@@ -141,6 +243,8 @@ def put_in_place() -> None:
     for module, names in ADDED.items():
         if exists(f"{OURS}.{module}"):
             vars(importlib.import_module(f"{OURS}.{module}")).update(names)
+    for (module, private), (home, name) in RENAMED.items():
+        setattr(importlib.import_module(f"{OURS}.{module}"), private, getattr(importlib.import_module(home), name))
 
 
 # -- one module of tests, in this process -----------------------------------------------------------------------

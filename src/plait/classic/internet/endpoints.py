@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import ssl as _ssl
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -451,10 +452,16 @@ class HostnameEndpoint:
         attemptDelay: float | None = None,
     ) -> None:
         self._reactor = reactor
-        if interfaces.IReactorPluggableNameResolver.providedBy(reactor):
-            self._nameResolver = reactor.nameResolver
-        else:
-            self._nameResolver = _SimpleHostnameResolver(self._fallbackNameResolution)
+        self._knows_names = interfaces.IReactorPluggableNameResolver.providedBy(reactor)
+        if not self._knows_names:
+            kind = type(reactor)
+            warnings.warn(
+                "Passing HostnameEndpoint a reactor that does not provide IReactorPluggableNameResolver"
+                f" ({kind.__module__}.{kind.__qualname__}) was deprecated in Twisted 17.5.0;"
+                " please use a reactor that provides IReactorPluggableNameResolver instead",
+                category=DeprecationWarning,
+                stacklevel=2,
+            )
         self._badHostname, self._hostBytes, self._hostText = _host(host)
         self._hostStr = self._hostText
         self._port = port
@@ -477,7 +484,10 @@ class HostnameEndpoint:
                 error.ConnectingCancelledError(address.HostnameAddress(self._hostBytes, self._port))
             )
         )
-        self._nameResolver.resolveHostName(_Addresses(found), self._hostText, portNumber=self._port)
+        resolver = (
+            self._reactor.nameResolver if self._knows_names else _SimpleHostnameResolver(self._fallbackNameResolution)
+        )
+        resolver.resolveHostName(_Addresses(found), self._hostText, portNumber=self._port)
         return found.addCallback(self._try_all, protocolFactory)
 
     def _fallbackNameResolution(self, host: str, port: int) -> Any:

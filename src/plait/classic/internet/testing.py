@@ -497,11 +497,18 @@ class MemoryReactorClock(MemoryReactor, task.Clock):
         task.Clock.__init__(self)
 
 
-@implementer(interfaces.IReactorTCP, interfaces.IReactorSSL, interfaces.IReactorUNIX, interfaces.IReactorSocket)
+@implementer(
+    interfaces.IReactorTCP,
+    interfaces.IReactorSSL,
+    interfaces.IReactorUNIX,
+    interfaces.IReactorSocket,
+    interfaces.IReactorPluggableNameResolver,
+)
 class RaisingMemoryReactor:
     """A reactor whose methods raise what it was made with."""
 
     def __init__(self, listenException: Exception | None = None, connectException: Exception | None = None) -> None:
+        self.nameResolver: Any = SynchronousResolver()
         self._listenException = listenException
         self._connectException = connectException
 
@@ -514,8 +521,9 @@ class RaisingMemoryReactor:
         raise self._connectException
 
     def installNameResolver(self, nameResolver: Any) -> Any:
-        """Not to be had here."""
-        raise NotImplementedError
+        """Use it; the one before."""
+        previous, self.nameResolver = self.nameResolver, nameResolver
+        return previous
 
     def adoptStreamPort(self, fileno: int, addressFamily: int, factory: Any) -> Any:
         """Raise."""
