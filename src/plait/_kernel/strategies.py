@@ -28,8 +28,7 @@ class Clearing(Stop):
         """Those of them that it has stopped; the others had begun to end by themselves."""
 
     def on_ended(self, record: Record) -> bool:
-        super().on_ended(record)
-        return record in self._begun
+        return super().on_ended(record) and record in self._begun
 
     def covers(self, records: list[Record]) -> bool:
         """Whether it waits for all of these."""
