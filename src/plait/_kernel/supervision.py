@@ -168,7 +168,7 @@ class Supervision(kernel.Supervision):
         self.look()
 
     def _comes_back(self, record: Record) -> bool:
-        """Whether what a strategy has stopped starts again with it; if it was started since, it may wait for its own."""
+        """Whether what a strategy has stopped starts again with it; one that was started since may wait for its own."""
         care = _care(record)
         waits_itself = record in self.waiting and care.after is None and care.alongside is None
         is_wanted = record.intent is not DOWN and record not in self._engine.leaving
