@@ -54,12 +54,17 @@ class DebugInfo:
             return
         told = self.tell()
         try:
-            logger = import_module("plait.classic.logger").Logger("plait.classic.internet.defer")
+            log = logger()
         except ImportError:  # the interpreter is going down
             logging.getLogger("plait.classic").critical("unhandled error in a Deferred: %s", failure.getErrorMessage())
             return
-        logger.critical("Unhandled error in Deferred:", isError=True)
-        logger.failure("(debug: {debugInfo})" if told else "", failure, debugInfo=told)
+        log.critical("Unhandled error in Deferred:", isError=True)
+        log.failure("(debug: {debugInfo})" if told else "", failure, debugInfo=told)
+
+
+def logger() -> Any:
+    """What Deferreds log with, which is imported when one has to."""
+    return import_module("plait.classic.logger").Logger("plait.classic.internet.defer")
 
 
 def _stack() -> list[str]:

@@ -8,16 +8,18 @@ callback is running, those that are added wait their turn. A paused Deferred sta
 
 A callback that returns a Deferred makes the chain wait: if that one has its result, the result is taken from it (it
 is left with None); else the chain is paused, and the other one hands its result over when its own run gets there, and
-what waited goes on before the other's later callbacks do. A run goes from one to the next in a loop, however long
-the chain of those that wait for each other; so does a coroutine that goes on.
+what waited goes on before the other's later callbacks do. A run goes from one to the next in a loop, however many wait
+for each other; so it does with coroutines that wait.
 
 How it is kept
 --------------
-Most Deferreds live through one callback or two. `_callbacks` is None without any, the callback itself if there is one
-without errback and arguments, else a list of alternating callbacks and errbacks, None for "pass it on". A tuple in it
-is a callback with its arguments, or, with one element, a Deferred or a coroutine that waits for the result. What few
-ever need (the guard of an unhandled error, debugging, attributes that users set) is in `__dict__`, which is empty
-for all others.
+Most Deferreds live through a callback or two, so these cost least. `_callbacks` is None, one step, or a list of steps.
+A step is a callback for results alone, as it was given; or a pair of what is called with a result and with a Failure,
+each None for "pass it by", or a tuple with its arguments; or a longer tuple, for what waits for the result: a function
+to be called with this Deferred and the step, and what that needs. What few ever need (the guard of an unhandled
+error, debugging, attributes that users set) is in `__dict__`, which is empty for all others.
+
+The lines that are written out where a call would be shorter were measured: a call costs as much as a callback.
 """
 
 from __future__ import annotations
@@ -25,12 +27,11 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextvars import copy_context
-from types import CodeType, CoroutineType, GeneratorType, coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from plait.classic.internet._debugging import DebugInfo
-from plait.classic.internet._errors import AlreadyCalledError, CancelledError, NotACoroutineError, TimeoutError
+from plait.classic.internet._errors import AlreadyCalledError, CancelledError, TimeoutError
 from plait.classic.python._shown import deprecated
 from plait.classic.python.failure import Diverts, Failure, failure_of
 
@@ -39,11 +40,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
-_V = TypeVar("_V")
 _P = ParamSpec("_P")
-
-Step: TypeAlias = "Callable[Concatenate[_T, _P], Deferred[_U]] | Callable[Concatenate[_T, _P], _U | Failure]"
-"""A callback: what it returns, or what the Deferred it returns comes to, goes on."""
 
 _debugging = False
 _careful = False
@@ -345,13 +342,11 @@ class Deferred(Diverts, Generic[_T]):
         self._run()
 
     def _run(self) -> None:
-        """Run what is pending, and whatever goes on elsewhere by that."""
+        """`_run_all`, with the shortest way for one step."""
         step = self._callbacks
         kind = type(step)
         if kind is list or step is None:
-            following = self._run_steps()
-            if following is not None:
-                _follow(self, following)
+            self._run_all()
             return
         # What most Deferreds live through, by itself: one step.
         following = self._callbacks = None
@@ -368,7 +363,7 @@ class Deferred(Diverts, Generic[_T]):
                 elif call is not None:
                     result = call(result)
             else:
-                following = _resume(self, step) if len(step) == 4 else _hand_over(self, step[0])
+                following = step[0](self, step)
                 result = None
         except BaseException as error:
             result = _caught(error, _careful and self.debug)
@@ -387,8 +382,15 @@ class Deferred(Diverts, Generic[_T]):
                 result = self.result = self._result_of(result, step)
             except BaseException as error:
                 result = self.result = _caught(error, _careful and self.debug)
-            if isinstance(result, Deferred) if type(result) in _DIVERTING else self._callbacks is None:
+            if type(result) not in _DIVERTING:
+                if self._callbacks is None:
+                    return
+            elif isinstance(result, Deferred):
                 return
+        self._run_all()
+
+    def _run_all(self) -> None:
+        """Run what is pending, and whatever goes on elsewhere by that."""
         following = self._run_steps()
         if following is not None:
             _follow(self, following)
@@ -418,10 +420,10 @@ class Deferred(Diverts, Generic[_T]):
                     else:
                         result = call(result)
                 else:
-                    following = _resume(self, step) if len(step) == 4 else _hand_over(self, step[0])
+                    following = step[0](self, step)
                     if following is not None:
                         self._callbacks = list(steps) or None
-                        return following
+                        return cast("Deferred[Any]", following)
                     result = None
                 failed = 0
                 if type(result) in _DIVERTING:
@@ -454,7 +456,7 @@ class Deferred(Diverts, Generic[_T]):
         if type(result) in _DIVERTING:
             if isinstance(result, Deferred):
                 self.paused += 1
-                other._append((self,))
+                other._append((_hand_over, self, None))
                 return other
             other._handled()
         other.result = None
@@ -520,15 +522,10 @@ class Deferred(Diverts, Generic[_T]):
 
     __iter__ = __await__
 
-    @staticmethod
-    def fromCoroutine(coro: Coroutine[Any, Any, _U] | Generator[Any, Any, _U]) -> Deferred[_U]:
-        """Run a coroutine that awaits Deferreds: what it returns or raises. NotACoroutineError for anything else.
+    if TYPE_CHECKING:  # `_coroutines`, which is about Deferreds, puts it here
 
-        It begins at once, in a copy of the context of now. Cancelling cancels the Deferred that it awaits.
-        """
-        if not isinstance(coro, (CoroutineType, GeneratorType)):
-            raise NotACoroutineError(f"{coro!r} is not a coroutine")
-        return start(coro, type(coro) is GeneratorType)
+        @staticmethod
+        def fromCoroutine(coro: Coroutine[Any, Any, _U] | Generator[Any, Any, _U]) -> Deferred[_U]: ...
 
     def asFuture(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[_T]:
         """A Future of that loop with the same result; this Deferred is left with None. Cancelling it cancels this."""
@@ -541,10 +538,12 @@ class Deferred(Diverts, Generic[_T]):
         def tell(result: Any) -> None:
             if future.done():
                 return
-            if isinstance(result, Failure):
-                future.set_exception(result.value)
-            else:
+            if not isinstance(result, Failure):
                 future.set_result(result)
+            elif isinstance(result.value, BaseException) and not isinstance(result.value, StopIteration):
+                future.set_exception(result.value)
+            else:  # which no Future takes
+                future.set_exception(RuntimeError(f"{result.value!r} ended a Deferred"))
 
         self.addBoth(tell)
         future.add_done_callback(follow)
@@ -582,8 +581,9 @@ def _caught(error: BaseException, debug: bool) -> Failure:
     return failure_of(error, (tb and tb.tb_next) or tb, debug)
 
 
-def _hand_over(giver: Deferred[Any], waiting: Deferred[Any]) -> Deferred[Any] | None:
+def _hand_over(giver: Deferred[Any], step: tuple[Any, Deferred[Any], None]) -> Deferred[Any] | None:
     """Give the result to the Deferred that waits for it. Returns that one, if it has to be run."""
+    waiting = step[1]
     result = waiting.result = giver.result
     giver.result = None
     waiting.paused -= 1
@@ -598,27 +598,22 @@ def _hand_over(giver: Deferred[Any], waiting: Deferred[Any]) -> Deferred[Any] | 
 def _follow(giver: Deferred[Any], following: Deferred[Any]) -> None:
     """Run the Deferred that got its result from `giver`, those that get theirs by that, and then the rest of each.
 
-    At one that is paused the chain ends, and the others are left as they are. But one that has only run a coroutine
-    on the way there, and is still marked as running, goes on: what it ran was one callback.
+    At one that is paused the chain ends, and those that have handed on are left as they are, but for one that has
+    only run a coroutine on the way there, and is still marked as running: what it ran was one callback.
     """
     above: list[Deferred[Any]] = []
-    current: Deferred[Any] | None
-    while True:
+    next_one: Deferred[Any] | None = following
+    while next_one is not None:
         if giver._callbacks is not None or giver._runningCallbacks:
             above.append(giver)
-        current = following
-        if current.paused:
-            current = _still_running(above)
-        while True:
-            if current is None:
-                return
-            next_one = current._run_steps()
-            if next_one is not None:
-                giver, following = current, next_one
-                break
-            current = above.pop() if above else None
-            if current is not None and current.paused and not current._runningCallbacks:
-                current = _still_running(above)
+        current: Deferred[Any] | None = next_one if not next_one.paused else _still_running(above)
+        next_one = None
+        while current is not None and next_one is None:
+            giver, next_one = current, current._run_steps()
+            if next_one is None:
+                current = above.pop() if above else None
+                if current is not None and current.paused and not current._runningCallbacks:
+                    current = _still_running(above)
 
 
 def _still_running(above: list[Deferred[Any]]) -> Deferred[Any] | None:
@@ -671,9 +666,6 @@ def passthru(arg: _T) -> _T:
     return arg
 
 
-# -- coroutines and generators that wait for Deferreds ----------------------------------------------------------
-
-
 class _CancelsFuture:
     """The canceller of `fromFuture`."""
 
@@ -685,175 +677,3 @@ class _CancelsFuture:
     def cancel(self) -> None:
         """The Deferred is fired once the Future is done."""
         self._future.cancel()
-
-
-class Return(BaseException):
-    """How `returnValue` leaves a generator."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-
-_END = object()
-"""What a runner yields between two coroutines."""
-
-
-@coroutine
-def _runner() -> Generator[Any, Any, None]:
-    """Runs one coroutine or generator after the other: is sent it, with its Deferred; yields what it yields, then _END.
-
-    What it returns or raises is the Deferred's result then. So the end of a coroutine costs no exception, which would
-    be a third of a short run, and nothing has to be made for one that does not wait.
-    """
-    while True:
-        generator, deferred = yield _END
-        try:
-            result = yield from generator
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            if generator.cr_running if type(generator) is CoroutineType else generator.gi_running:
-                return  # it is being collected, and closes what it awaits, of which this is a part
-            result = _outcome(error)
-        if not deferred.called:
-            deferred.result = result
-        elif isinstance(result, Failure):
-            Deferred().errback(result)  # for the log, since somebody else has fired it
-        generator = deferred = result = None
-
-
-_idle: list[Callable[[Any], Any]] = []
-"""The `send` of runners that have nothing to run."""
-_MANY = 100
-
-
-def _another_runner() -> Callable[[Any], Any]:
-    runner = _runner()
-    next(runner)
-    return runner.send
-
-
-def _outcome(error: BaseException) -> Any:
-    """The end by an exception."""
-    if isinstance(error, Return):
-        _check_who_left(error)
-        return error.value
-    return _caught(error, _careful and _debugging)
-
-
-def start(generator: Any, takes: bool) -> Deferred[Any]:
-    """Run a coroutine or generator that waits for Deferreds; see `fromCoroutine` and `inlineCallbacks`.
-
-    A generator takes the results that it is sent, a coroutine takes them from the Deferreds.
-    """
-    deferred = Deferred() if _careful else _new(Deferred)
-    deferred.called = deferred._runningCallbacks = False
-    deferred.paused = 0
-    deferred._callbacks = deferred._canceller = None
-    context = copy_context()
-    try:
-        send = _idle.pop()
-    except IndexError:
-        send = _another_runner()
-    awaited = context.run(send, (generator, deferred))
-    if awaited is not _END:
-        if not isinstance(awaited, Deferred) or awaited.called:
-            awaited = context.run(_advance, send, takes, awaited)
-        if awaited is not _END:
-            step = (send, takes, deferred, context)
-            deferred._canceller = awaited
-            if awaited._callbacks is None:
-                awaited._callbacks = step
-            else:
-                awaited._add(step)
-            return deferred
-    _idle.append(send)
-    if _careful or type(deferred.result) in _DIVERTING:
-        deferred.callback(deferred.result)
-    else:
-        deferred.called = True
-    return deferred
-
-
-def _resume(giver: Deferred[Any], step: tuple[Any, ...]) -> Deferred[Any] | None:
-    """Go on with the result of what was awaited. At the end, the Deferred that has to be run, if it has.
-
-    While that is run, `giver` counts as running: it is one callback of it.
-    """
-    send, takes, deferred, context = step
-    result = giver.result
-    if type(result) in _DIVERTING and isinstance(result, Failure):
-        awaited = context.run(send.__self__.throw, result.value.with_traceback(result.tb))
-    else:
-        awaited = context.run(send, result if takes else None)
-    giver.result = None
-    if awaited is not _END:
-        if not isinstance(awaited, Deferred) or awaited.called:
-            awaited = context.run(_advance, send, takes, awaited)
-        if awaited is not _END:
-            deferred._canceller = awaited
-            if awaited._callbacks is None:
-                awaited._callbacks = step
-            else:
-                awaited._add(step)
-            return None
-    if len(_idle) < _MANY:
-        _idle.append(send)
-    if deferred.called or _careful:
-        deferred.callback(deferred.result)
-        return None
-    deferred.called = True
-    deferred._canceller = None
-    if deferred._callbacks is not None:
-        return deferred
-    result = deferred.result
-    if type(result) in _DIVERTING and isinstance(result, Failure) and not deferred.paused:
-        deferred._unhandled(result)
-    return None
-
-
-def _advance(send: Any, takes: bool, awaited: Any) -> Any:
-    """From what was yielded, hand results in, or throw Failures, until a Deferred is awaited that has none: that one.
-
-    At the end, _END.
-    """
-    while awaited is not _END:
-        if not isinstance(awaited, Deferred) and isinstance(awaited, (CoroutineType, GeneratorType)):
-            awaited = start(awaited, type(awaited) is GeneratorType)
-        if not isinstance(awaited, Deferred):
-            awaited = _give(send, awaited)
-        elif awaited.called and awaited._callbacks is None and not awaited.paused and not awaited._runningCallbacks:
-            result = awaited.result
-            awaited.result = None
-            if type(result) in _DIVERTING:
-                awaited._handled()
-                awaited = _give(send, result)
-            else:
-                awaited = send(result if takes else None)
-        elif not awaited._left_over():
-            return awaited
-    return _END
-
-
-def _give(send: Any, result: Any) -> Any:
-    """What is yielded when a result is sent in, or a Failure thrown."""
-    if isinstance(result, Failure):
-        return send.__self__.throw(result.value.with_traceback(result.tb))
-    return send(result)
-
-
-def _check_who_left(leaving: Return) -> None:
-    """Warn if `returnValue` was called not by the generator but by a function that it has called."""
-    frames = []
-    tb = leaving.__traceback__
-    while tb is not None:
-        frames.append(tb)
-        tb = tb.tb_next
-    _, generator, *callers, _ = frames  # the runner's first, returnValue's last
-    if callers:
-        caller, code = callers[-1], callers[-1].tb_frame.f_code
-        text = (
-            f"returnValue() in {code.co_name!r} causing {generator.tb_frame.f_code.co_name!r} to exit: "
-            "returnValue should only be invoked by functions decorated with inlineCallbacks"
-        )
-        warnings.warn_explicit(text, DeprecationWarning, code.co_filename, caller.tb_lineno)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from plait.classic.internet._debugging import logger
 from plait.classic.internet._deferred import Deferred
 from plait.classic.python.failure import Failure
 
@@ -99,15 +100,7 @@ class DeferredList(Deferred[Any]):
             try:
                 deferred.cancel()
             except BaseException:
-                _log_canceller_error()
-
-
-def _log_canceller_error() -> None:
-    from importlib import import_module
-
-    import_module("plait.classic.logger").Logger("plait.classic.internet.defer").failure(
-        "Exception raised from user supplied canceller"
-    )
+                logger().failure("the canceller of a Deferred in a list failed")
 
 
 def gatherResults(deferredList: Iterable[Deferred[_T]], consumeErrors: bool = False) -> Deferred[list[_T]]:

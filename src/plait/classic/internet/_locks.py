@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar
 
 from plait.classic.internet._deferred import Deferred, succeed
 from plait.classic.internet._errors import AlreadyTryingToLockError, QueueOverflow, QueueUnderflow, TimeoutError
-from plait.classic.internet._inline import fail, maybeDeferred
+from plait.classic.internet._making import fail, maybeDeferred
 from plait.classic.python.failure import Failure
 
 _T = TypeVar("_T")

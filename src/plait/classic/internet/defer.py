@@ -1,11 +1,12 @@
 """Deferreds: results that are not there yet, their callbacks, and what is built of them. Twisted's names.
 
-`Deferred` itself is in `_deferred`, what makes one in `_inline`, several at once in `_groups`, locks and queues in
-`_locks`; all of it is to be imported from here.
+`Deferred` itself is in `_deferred`, coroutines that wait for one in `_coroutines`, what makes one in `_making`, several
+at once in `_groups`, locks and queues in `_locks`; all of it is to be imported from here.
 """
 
 from __future__ import annotations
 
+from plait.classic.internet._coroutines import ensureDeferred, inlineCallbacks, returnValue
 from plait.classic.internet._debugging import DebugInfo
 from plait.classic.internet._deferred import Deferred, getDebugging, passthru, setDebugging, succeed
 from plait.classic.internet._errors import (
@@ -26,17 +27,8 @@ from plait.classic.internet._groups import (
     gatherResults,
     race,
 )
-from plait.classic.internet._inline import (
-    ensureDeferred,
-    execute,
-    fail,
-    inlineCallbacks,
-    logError,
-    maybeDeferred,
-    returnValue,
-    timeout,
-)
 from plait.classic.internet._locks import DeferredFilesystemLock, DeferredLock, DeferredQueue, DeferredSemaphore
+from plait.classic.internet._making import execute, fail, logError, maybeDeferred, timeout
 from plait.classic.python.failure import Failure
 
 __all__ = [
