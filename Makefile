@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test lint unit mutants soak bench clean
+.PHONY: help run test lint unit conformance mutants soak bench clean
 
 help:            ## show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -32,8 +32,17 @@ mutants: $(VENV)/ready ## change the kernel a little, many times over, and see w
 soak: $(VENV)/ready ## 200,000 random steps of lives against the model; SEED=... to repeat a run
 	$(BIN)/python tests/model/soak.py $(SEED)
 
+.conformance/ready: pyproject.toml
+	$(PYTHON) -m venv .conformance
+	.conformance/bin/python -m pip install --quiet --disable-pip-version-check \
+	    'twisted==26.10.0' hypothesis PyHamcrest pyOpenSSL service-identity --editable '.[classic]'
+	@touch $@
+
+conformance: .conformance/ready ## run Twisted's own tests against plait.classic
+	.conformance/bin/python tests/classic/conformance.py
+
 bench: $(VENV)/ready ## measure Plait beside its peers; prints one table
 	$(BIN)/python -m bench
 
 clean:               ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) .conformance .mypy_cache .ruff_cache .pytest_cache build dist

@@ -21,6 +21,7 @@ from bench.measure import Row
 from bench.rows import (
     accept,
     classic_calllater,
+    classic_deferred,
     classic_echo,
     coldstart,
     commandline,
@@ -43,10 +44,20 @@ FAMILIES: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "idle": idle.measure,
     "classic-echo": classic_echo.measure,
     "classic-calllater": classic_calllater.measure,
+    "classic-deferred": classic_deferred.measure,
     "restart": restart.measure,
 }
 
-PEERED = {"echo", "accept", "startstop", "coldstart", "restart", "classic-echo", "classic-calllater"}
+PEERED = {
+    "echo",
+    "accept",
+    "startstop",
+    "coldstart",
+    "restart",
+    "classic-echo",
+    "classic-calllater",
+    "classic-deferred",
+}
 """Those in which peers take part."""
 
 

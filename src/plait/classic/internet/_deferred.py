@@ -28,7 +28,7 @@ import asyncio
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from plait.classic.internet._debugging import DebugInfo
 from plait.classic.internet._errors import AlreadyCalledError, CancelledError, TimeoutError
@@ -52,6 +52,7 @@ def setDebugging(on: bool) -> None:
     global _debugging, _careful
     _debugging = bool(on)
     _careful = _careful or _debugging
+    Deferred.__init__ = _init_and_note if _debugging else _init  # type: ignore[method-assign]
 
 
 def getDebugging() -> bool:
@@ -105,8 +106,6 @@ class Deferred(Diverts, Generic[_T]):
         self.paused = 0
         self._callbacks = None
         self._canceller = canceller
-        if _careful and self.debug:
-            self._debugInfo = DebugInfo.of_creation()
 
     # -- adding callbacks ----------------------------------------------------------------------------------------
 
@@ -423,7 +422,7 @@ class Deferred(Diverts, Generic[_T]):
                     following = step[0](self, step)
                     if following is not None:
                         self._callbacks = list(steps) or None
-                        return cast("Deferred[Any]", following)
+                        return following  # type: ignore[no-any-return]
                     result = None
                 failed = 0
                 if type(result) in _DIVERTING:
@@ -518,7 +517,7 @@ class Deferred(Diverts, Generic[_T]):
         if type(result) in _DIVERTING and isinstance(result, Failure):
             self._handled()
             raise result.value.with_traceback(result.tb)
-        return cast(_T, result)
+        return result  # type: ignore[no-any-return]
 
     __iter__ = __await__
 
@@ -568,6 +567,14 @@ class Deferred(Diverts, Generic[_T]):
 
 
 _DIVERTING = Diverts.kinds
+_init = Deferred.__init__
+
+
+def _init_and_note(self: Deferred[Any], canceller: Callable[[Deferred[Any]], object] | None = None) -> None:
+    """`Deferred.__init__` under `setDebugging`."""
+    _init(self, canceller)
+    self._debugInfo = DebugInfo.of_creation()
+
 
 
 def _with(call: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
