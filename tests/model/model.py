@@ -73,10 +73,6 @@ EPS = 1e-5
 IN_A_ROW, WINDOW, HEALTHY, MOST = 16, 60.0, 60.0, 60.0
 
 
-class Unknown(Exception):
-    """Stands for what a group fails of beside its services, until it is told."""
-
-
 @dataclass(slots=True, eq=False)
 class Command:
     """An operator's call, while it is under way."""
@@ -93,8 +89,8 @@ class Command:
     cancelled: bool = False
     number: int = 0
     """Which incarnation a restart ends."""
-    is_revoked: bool = False
-    """A stop has overtaken it while it waited."""
+    joins: bool = False
+    """A restart for which another one stands, which was under way."""
     is_void: bool = False
     """A restart that a stop has overtaken: the next one does not join it."""
 
@@ -185,8 +181,6 @@ class Node:
         self.owes_pause = False
         """It ran when it was wanted paused, and has not moved since."""
         self.error: BaseException | None = None
-        self.causes: list[BaseException] = []
-        """Why starts of it failed."""
         if group is not None:
             group.children.append(self)
 
@@ -254,8 +248,6 @@ class Node:
             return False
         if due.with_ is not None and due.with_.due and due.with_.due.at > now + EPS:
             return False
-        if any(need in op.pending for op in due.ops for need in self.needs):
-            return False  # also if it had finished: it starts once more
         group = self.group
         return (group is None or (group.is_open and self.may_run)) and all(need.is_met for need in self.needs)
 
@@ -288,21 +280,20 @@ class Node:
             return state is STARTING
         if hook in ("run", "ready"):
             goes_on = hook == "run" and "ready" in life.returned  # both in one run(), and it may not have heard
-            return self.has_started and (state in READY or (state is STARTING and self.plan.manual) or goes_on)
+            return self._started and (state in READY or (state is STARTING and self.plan.manual) or goes_on)
         if hook == "on_drain":
             return state is STOPPING and not self.fell
         if hook == "on_stop":
-            return state is STOPPING and self.has_started and not life.busy("run", "on_start", "exit")
+            return state is STOPPING and self._started and not life.busy("run", "on_start", "exit")
         if hook == "exit":
             return state is STOPPING and not life.busy("run", "on_start", "on_stop")
         if hook == "on_pause" and state is STARTING:
-            return self.has_started and not self.plan.is_group
+            return self._started and not self.plan.is_group
         beside = {"on_pause": PAUSING, "on_resume": RESUMING}
         return state in (beside.get(hook, state), STOPPING)  # it was called in a task of its own, a turn ago
 
     @property
-    def has_started(self) -> bool:
-        """Whether its on_start has returned, or it has none."""
+    def _started(self) -> bool:
         return not (self.plan.start or self.plan.enters) or "on_start" in self.life.returned
 
     def leave(self, life: Life, call: Call, error: BaseException | None) -> None:
@@ -488,7 +479,7 @@ class Model:
     def _revoke(self, node: Node) -> None:
         """Starts and restarts that wait for it to stop are overtaken by another stop."""
         for one in (*self.commands, *self.ghosts):
-            one.is_revoked = one.is_revoked or (one.node is node and one.op not in self.starts)
+            one.waits = one.waits and (one.node is not node or one.op in self.starts)
             one.is_void = one.is_void or (one.node is node and one.verb == "restart")
 
     def _do_restart(self, command: Command, node: Node) -> None:
@@ -496,12 +487,12 @@ class Model:
         others = [one for one in (*self.ghosts, *self.commands) if one.verb == "restart" and one.node is node]
         first = next(one for one in others if not one.is_void and (one.number == number or node.state is STARTING))
         if first is not command:
-            command.op, command.waits, command.number = first.op, True, first.number
+            command.op, command.waits, command.joins = first.op, True, True
         elif self._is_leaving(node) or (node is self.root and node.state is STOPPING):
             command.must_raise = True
         elif node is self.root:
             self.stop_all()
-            command.waits, command.is_void, command.is_revoked = True, False, False
+            command.waits, command.is_void = True, False
         elif node.intent is DOWN:
             node.intent = UP
             command.waits = True
@@ -592,9 +583,8 @@ class Model:
         self.expect(may_refuse or not is_refusal, node, f"{command.verb} refused: {error}")
         if error is None and command.verb in ("start", "restart"):
             self.expect(command.was_met, node, "its start has returned, and it was not ready")
-        if op is not None and isinstance(error, StartFailed):
-            is_root_cause = any(isinstance(cause, Unknown) or error.exceptions[0] is cause for cause in node.causes)
-            self.expect(is_root_cause, node, f"the root cause is not first in {error!r}")
+        if op is not None and isinstance(error, StartFailed) and not command.joins:
+            self.expect(error.exceptions[0] is op.error, node, f"the root cause is not first in {error!r}")
 
     # -- starts and ends under way -----------------------------------------------------------------------------------
 
@@ -665,16 +655,15 @@ class Model:
     def _abort(self, op: StartOp, culprit: Node | None) -> None:
         """Roll it back."""
         op.error = culprit.error if culprit is not None else None
-        if op.error is not None:
-            op.target.causes.append(op.error)
         is_sure = op in self.starts or op.target is not self.root  # or serve() may have heard that all is ready
         self._drop(op)
+        begun = [node for node in op.begun if node.is_live]
 
         def then() -> None:
             if op.supervised and culprit is not None and op.target.state is FAILED:
                 self._verdict(op.target, gave_up=culprit is not op.target)
 
-        self.end(op.begun, "rollback", then, target=op.target, cause=op.error).is_sure = is_sure
+        self.end(begun, "rollback", then, target=op.target, cause=op.error).is_sure = is_sure
 
     def _failed_in(self, op: StartOp, node: Node) -> None:
         """What this start has begun failed."""
@@ -766,9 +755,8 @@ class Model:
     def _scheduled(self, node: Node, event: events.RestartScheduled) -> None:
         self.note(f"{node!r} restart in {event.delay} after {event.failures}: {event.reason}")
         due = node.due
-        is_told_again = due is not None and (due.after or due.with_) and event.delay is None  # two have stopped it
         if due is None or due.told:
-            self.expect(is_told_again, node, f"nothing asks for a restart: {event.reason}")
+            self.expect(False, node, f"nothing asks for a restart: {event.reason}")
             return
         due.told = True
         self.expect(event.failures == node.failures, node, f"{event.failures} failures, not {node.failures}")
@@ -786,8 +774,7 @@ class Model:
             if not group.is_live:
                 self._licence(group)  # it is about to start
         for one in node.below():
-            if one.due is not None and (one is node or one.due.ops):
-                self._forgive(one)
+            self._forgive(one)
         if node.intent is not DOWN and not node.leaving:
             node.due = Due(at=self.now())
 
@@ -815,6 +802,9 @@ class Model:
         elif new is BACKOFF:
             self.expect(node.due is not None, node, "in backoff, and nothing asks for a restart")
         elif new is STOPPED:
+            for group in node.above() if node.due is not None else ():
+                if group.is_live and group.state is not STOPPING and self._may_fall(group, group.state):
+                    self._fall_of_group(group)  # it is about to stop
             if node.due is not None:
                 self._explain(node, old)
             self.expect(node.due is None, node, "out of backoff, and nobody wants that")
@@ -844,9 +834,7 @@ class Model:
         """The start that this belongs to, which may begin with it."""
         if node.due is not None and node.due.ops:
             return node.due.ops[0]
-        waiting = [
-            one for one in (*self.commands, *self.ghosts) if one.node is node and one.waits and not one.is_revoked
-        ]
+        waiting = [one for one in (*self.commands, *self.ghosts) if one.node is node and one.waits]
         wishes = [one for one in waiting if one.op not in self.starts]
         if node.may_start():  # that comes first, and they join it
             node.restarts += node.life.number > 0
@@ -907,7 +895,7 @@ class Model:
         if not turns:
             node.fell, node.life.lacks = True, self.missing(node) is not None
             self.expect(self._may_fall(node, old), node, f"nothing ends it now, of {self.why(node)}")
-            if node.plan.is_group and node.has_started:
+            if node.plan.is_group and node._started:
                 self._fall_of_group(node)
 
     def _turns(self, node: Node) -> list[Ending]:
@@ -917,10 +905,6 @@ class Model:
         """Nothing else explains what happens to it: what may have come was."""
         if self.root.state is RUNNING:
             self._finish()
-        for group in self.root.below():
-            is_up = group.is_live and group.state is not STOPPING and group.has_started
-            if group is not node and group.plan.is_group and is_up and self._may_fall(group, group.state):
-                self._fall_of_group(group)  # it is about to stop, after this
         for op in [op for op in self.doomed if node.within(op.target)]:
             self._abort(op, None)
         if any(command.verb == "serve" and command.cancelled for command in self.commands):
@@ -958,8 +942,8 @@ class Model:
 
     def _fall_of_group(self, group: Node) -> None:
         """It failed of a hook of its own: its services stop, then it does."""
-        group.fell, group.life.lacks = True, self.missing(group) is not None
-        group.error = group.life.raised[-1] if group.life.raised else Unknown()
+        group.fell = True
+        group.error = group.life.raised[-1] if group.life.raised else Exception("a deadline of its own")
         for op in self.starts:
             if group in op.begun:
                 self._failed_in(op, group)
@@ -1100,8 +1084,7 @@ class Model:
         for other in others:
             if other.policy.restart == "never" or other.intent is DOWN or other.leaving:
                 continue
-            waits_itself = other.due is not None and other.due.after is None and other.due.with_ is None
-            if other in clearing.begun and not other.is_live and other.may_run and not waits_itself:
+            if other in clearing.begun and not other.is_live and other.may_run:
                 is_needed = other in needed
                 after, with_ = (None, node) if is_needed else (node, None)
                 other.due = Due(at=self.now(), told=False, after=after, with_=with_)

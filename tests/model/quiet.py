@@ -14,7 +14,6 @@ from model import (
     DOWN,
     EPS,
     FAILED,
-    NEW,
     PAUSED,
     PAUSING,
     READY,
@@ -44,8 +43,7 @@ def check(model: Model) -> None:
         for node in ending.left if ending.is_sure and model.now() >= ending.begins else ():
             is_held_up = node.state is STOPPING or not model.is_turn(node, ending, must=True)
             model.expect(is_held_up, node, f"nothing holds up its end ({ending.why} of {ending.target!r})")
-    is_sure = not any(node.state is NEW for node in nodes)  # or what was added to what has ended may count, or not
-    is_over = is_sure and model.root.state is RUNNING and model.is_finished()
+    is_over = model.root.state is RUNNING and model.is_finished()
     model.expect(not is_over, model.root, "every service has ended, and the application has not")
     _check_told(model, nodes)
     if not any(map(_is_on_the_way, nodes)):
@@ -89,8 +87,7 @@ def _check_way(model: Model, node: Node) -> None:
     if node.plan.is_group:
         below = [child for child in node.children if _delays(node, child)]
         is_delayed = any(model.now() < ending.begins for ending in model.endings if node is ending.target)
-        is_to_stop = state is not STOPPING and any(node in ending.left for ending in model.endings)
-        model.expect(is_busy or below or is_delayed or is_to_stop, node, "waits for nothing")
+        model.expect(is_busy or below or is_delayed, node, "waits for nothing")
     elif state is STARTING and node.plan.manual:
         model.expect(is_busy or life.busy("ready"), node, "waits for nothing")
     else:

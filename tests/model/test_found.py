@@ -394,38 +394,3 @@ async def test_health_is_said_anew_of_what_was_paused_for_a_moment() -> None:
         await asyncio.gather(app.pause(), app.resume())
         await asyncio.sleep(0.01)
         assert said == ["degraded", "degraded"]
-
-
-class Crasher(Worker):
-    """Fails when it is told."""
-
-    def __init__(self) -> None:
-        self.told = asyncio.Event()
-
-    async def run(self) -> None:
-        self.told.clear()
-        await self.told.wait()
-        raise OSError("on purpose")
-
-
-async def test_what_fails_while_a_strategy_still_stops_others_has_failed_by_itself() -> None:
-    """It had been stopped with them, and an operator has started it since: it is counted, and has its own delay."""
-    async with Application("model", strategy="one_for_all") as app:
-        first, second, slow = app.add(Crasher(), name="first"), app.add(Crasher(), name="second"), app.add(Lingering())
-        slow.starts = 1  # so it lingers
-        await app.start()
-        await asyncio.sleep(0)
-        first.told.set()
-        while second.state is not State.STOPPED:
-            await asyncio.sleep(0)
-        await second.start()
-        await asyncio.sleep(0)
-        second.told.set()
-        while second.state is not State.BACKOFF:
-            await asyncio.sleep(0)
-        slow.told.set()
-        while slow.state is State.STOPPING:
-            await asyncio.sleep(0)
-        failed = app.snapshot().services[1]
-        assert failed.failures == 1
-        assert failed.restart_in is not None

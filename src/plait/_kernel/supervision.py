@@ -162,18 +162,13 @@ class Supervision(kernel.Supervision):
     def _cleared(self, clearing: Clearing) -> None:
         first = clearing.target
         needed = needed_by(first) if clearing.stopped else ()
-        for other in filter(self._comes_back, clearing.stopped):
-            after, alongside = (None, first) if other in needed else (first, None)
-            self._schedule(other, None, f"stopped because of {first.subject}", after=after, alongside=alongside)
+        for other in clearing.stopped:
+            if other.policy.restart == "never" or other.intent is DOWN or not _may_run(other):
+                continue
+            if other.state in AT_REST and other not in self._engine.leaving:
+                after, alongside = (None, first) if other in needed else (first, None)
+                self._schedule(other, None, f"stopped because of {first.subject}", after=after, alongside=alongside)
         self.look()
-
-    def _comes_back(self, record: Record) -> bool:
-        """Whether what a strategy has stopped starts again with it; one that was started since may wait for its own."""
-        care = _care(record)
-        waits_itself = record in self.waiting and care.after is None and care.alongside is None
-        is_wanted = record.intent is not DOWN and record not in self._engine.leaving
-        may_come = record.state in AT_REST and record.policy.restart != "never" and _may_run(record)
-        return is_wanted and may_come and not waits_itself
 
     def _schedule(
         self,
