@@ -3,7 +3,8 @@
 Rules: a program makes some Deferreds and is a list of operations on them, by number. What happens is a trace that
 names nothing of the implementation: each callback with what it got, each exception an operation raised, and after
 each operation what every Deferred holds. A callback returns a Deferred only of a higher number, so that none waits
-for itself, and a Deferred is unpaused only as often as it was paused. At the end all is dropped, and what was logged as unhandled is part of the trace.
+for itself, and a Deferred is unpaused only as often as it was paused. At the end all is dropped, and what was logged
+as unhandled is part of the trace.
 """
 
 from __future__ import annotations
