@@ -576,7 +576,6 @@ def _init_and_note(self: Deferred[Any], canceller: Callable[[Deferred[Any]], obj
     self._debugInfo = DebugInfo.of_creation()
 
 
-
 def _with(call: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """A callback as it is kept. None is kept so that calling it fails, not so that the result passes."""
     return (call, args, kwargs) if args or kwargs or call is None else call
