@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
 import signal
 import socket
@@ -40,10 +42,12 @@ def ended(program: tuple[str, ...], *argv: str, cwd: Path) -> subprocess.Complet
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        number: int = one.getsockname()[1]
-        return number
+    """One below those that the system gives to clients: who tries to connect before anybody listens could get it."""
+    while True:
+        number = random.randrange(20_000, 32_000)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", number))
+            return number
 
 
 @pytest.mark.parametrize(
