@@ -263,6 +263,7 @@ class Lifecycle(RuleBasedStateMachine):
         service.node = node
         node.strategy, node.is_late = spec.strategy, model.root.is_live
         model.nodes[node.path] = node
+        model.note(f"add {node.path} {spec.plan} needs {needs} {policy} {spec.strategy if spec.plan.is_group else ''}")
         self.services[group].add(service, name=node.name, needs=["/" + need.path for need in needs], **policy)
         self.services[node] = service
         return node
@@ -319,7 +320,7 @@ class Lifecycle(RuleBasedStateMachine):
                 model.problems.append(f"reached the loop: {context}")
         if model.problems:
             self.is_over = True
-            lines = [f"{when:10.4f} {text}" for when, text in model.trace[-120:]]
+            lines = [f"{when:10.4f} {text}" for when, text in [*model.trace[:12], *model.trace[-120:]]]
             broken = getattr(model, "broken", None)
             raise AssertionError("\n".join([*model.problems[:5], "after:", *lines])) from broken
 

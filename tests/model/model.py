@@ -73,6 +73,10 @@ EPS = 1e-5
 IN_A_ROW, WINDOW, HEALTHY, MOST = 16, 60.0, 60.0, 60.0
 
 
+class Unknown(Exception):
+    """Stands for what a group fails of beside its services, until it is told."""
+
+
 @dataclass(slots=True, eq=False)
 class Command:
     """An operator's call, while it is under way."""
@@ -89,8 +93,8 @@ class Command:
     cancelled: bool = False
     number: int = 0
     """Which incarnation a restart ends."""
-    joins: bool = False
-    """A restart for which another one stands, which was under way."""
+    is_revoked: bool = False
+    """A stop has overtaken it while it waited."""
     is_void: bool = False
     """A restart that a stop has overtaken: the next one does not join it."""
 
@@ -181,6 +185,8 @@ class Node:
         self.owes_pause = False
         """It ran when it was wanted paused, and has not moved since."""
         self.error: BaseException | None = None
+        self.causes: list[BaseException] = []
+        """Why starts of it failed."""
         if group is not None:
             group.children.append(self)
 
@@ -248,6 +254,8 @@ class Node:
             return False
         if due.with_ is not None and due.with_.due and due.with_.due.at > now + EPS:
             return False
+        if any(need in op.pending for op in due.ops for need in self.needs):
+            return False  # also if it had finished: it starts once more
         group = self.group
         return (group is None or (group.is_open and self.may_run)) and all(need.is_met for need in self.needs)
 
@@ -264,10 +272,10 @@ class Node:
             task = asyncio.current_task()
             if life.task not in (None, task) and hook == "exit":
                 return call  # of one that was left behind: it unwinds late, and concerns nobody
-            self.model.expect(life.task in (None, task), self, f"{hook} of an older incarnation was called")
+            self.model.forbid(life.task not in (None, task), self, f"{hook} of an older incarnation was called")
             life.task = task
-        self.model.expect(hook not in life.called or hook not in ONCE, self, f"{hook} was called again")
-        self.model.expect(self._is_time(hook), self, f"{hook} was called while {self.state.value}")
+        self.model.forbid(hook in life.called and hook in ONCE, self, f"{hook} was called again")
+        self.model.forbid(not self._is_time(hook), self, f"{hook} was called while {self.state.value}")
         life.called.add(hook)
         life.calls.append(call)
         return call
@@ -280,20 +288,21 @@ class Node:
             return state is STARTING
         if hook in ("run", "ready"):
             goes_on = hook == "run" and "ready" in life.returned  # both in one run(), and it may not have heard
-            return self._started and (state in READY or (state is STARTING and self.plan.manual) or goes_on)
+            return self.has_started and (state in READY or (state is STARTING and self.plan.manual) or goes_on)
         if hook == "on_drain":
-            return state is STOPPING and not self.fell
+            return state is STOPPING and not (self.fell and self.model.is_exact)
         if hook == "on_stop":
-            return state is STOPPING and self._started and not life.busy("run", "on_start", "exit")
+            return state is STOPPING and self.has_started and not life.busy("run", "on_start", "exit")
         if hook == "exit":
             return state is STOPPING and not life.busy("run", "on_start", "on_stop")
         if hook == "on_pause" and state is STARTING:
-            return self._started and not self.plan.is_group
+            return self.has_started and not self.plan.is_group
         beside = {"on_pause": PAUSING, "on_resume": RESUMING}
         return state in (beside.get(hook, state), STOPPING)  # it was called in a task of its own, a turn ago
 
     @property
-    def _started(self) -> bool:
+    def has_started(self) -> bool:
+        """Whether its on_start has returned, or it has none."""
         return not (self.plan.start or self.plan.enters) or "on_start" in self.life.returned
 
     def leave(self, life: Life, call: Call, error: BaseException | None) -> None:
@@ -328,7 +337,7 @@ class Node:
 
     def works(self) -> None:
         """It takes work."""
-        self.model.expect(self.state is not PAUSED, self, "it took work while it was paused")
+        self.model.forbid(self.state is PAUSED, self, "it took work while it was paused")
 
 
 class Model:
@@ -350,6 +359,10 @@ class Model:
         self.seen: Counter[str] = Counter()
         """Kinds of events, and why services were stopped."""
         self.shutdown_delay = 0.0
+        self.is_exact = True
+        """Whether it still says what follows, and not only what must never be."""
+        self.failed_at = -WINDOW
+        """When a failure was last heard of."""
         self.trace: list[tuple[float, str]] = []
 
     def note(self, text: str) -> None:
@@ -357,8 +370,12 @@ class Model:
         self.trace.append((self.now(), text))
 
     def expect(self, holds: Any, node: Node, text: str) -> None:
-        """Note a problem, unless this holds."""
-        if not holds:
+        """Note a problem, unless this holds; it is one of what follows."""
+        self.forbid(self.is_exact and not holds, node, text)
+
+    def forbid(self, holds: Any, node: Node, text: str) -> None:
+        """Note a problem if this holds: it must never be."""
+        if holds:
             self.problems.append(f"{self.now():.4f} {node!r} #{node.life.number}: {text}")
             self.note(f"PROBLEM {node!r}: {text}")
 
@@ -369,7 +386,9 @@ class Model:
         command = Command(verb, node, was_met=node.finished or node.state in READY)
         self.commands.append(command)
         self.note(f"--> {verb} {node!r} {how or ''}")
-        if any(self.nodes.get(one.path) is not one for one in (node, *node.above())):
+        if not self.is_exact:
+            node.leaving = node.leaving or verb == "remove"
+        elif any(self.nodes.get(one.path) is not one for one in (node, *node.above())):
             command.waits = verb == "remove"  # it has been removed, maybe with the group that it is in
             command.must_raise = not command.waits
         else:
@@ -479,7 +498,7 @@ class Model:
     def _revoke(self, node: Node) -> None:
         """Starts and restarts that wait for it to stop are overtaken by another stop."""
         for one in (*self.commands, *self.ghosts):
-            one.waits = one.waits and (one.node is not node or one.op in self.starts)
+            one.is_revoked = one.is_revoked or (one.node is node and one.op not in self.starts)
             one.is_void = one.is_void or (one.node is node and one.verb == "restart")
 
     def _do_restart(self, command: Command, node: Node) -> None:
@@ -487,12 +506,12 @@ class Model:
         others = [one for one in (*self.ghosts, *self.commands) if one.verb == "restart" and one.node is node]
         first = next(one for one in others if not one.is_void and (one.number == number or node.state is STARTING))
         if first is not command:
-            command.op, command.waits, command.joins = first.op, True, True
+            command.op, command.waits, command.number = first.op, True, first.number
         elif self._is_leaving(node) or (node is self.root and node.state is STOPPING):
             command.must_raise = True
         elif node is self.root:
             self.stop_all()
-            command.waits, command.is_void = True, False
+            command.waits, command.is_void, command.is_revoked = True, False, False
         elif node.intent is DOWN:
             node.intent = UP
             command.waits = True
@@ -555,7 +574,7 @@ class Model:
         """Who waits for a command is cancelled; the last who waits for a start takes it back."""
         command.cancelled = True
         op = command.op
-        if command.verb in ("start", "serve") and op is not None and command in op.by:
+        if self.is_exact and command.verb in ("start", "serve") and op is not None and command in op.by:
             op.by.remove(command)
             if not op.by and op.error is None and not op.interrupted:
                 op.doomed = True  # also when it is done, and he has not heard of it
@@ -566,15 +585,16 @@ class Model:
         self.note(f"<-- {command.verb} {command.node!r}: {error!r:.150}")
         self.commands.remove(command)
         node, op = command.node, command.op
+        is_known = error is None or isinstance(error, (asyncio.CancelledError, *MAY_RAISE[command.verb]))
+        self.forbid(not is_known, node, f"{command.verb} raised {error!r}")
+        if not self.is_exact:
+            return
         if isinstance(error, asyncio.CancelledError):
             if op in self.doomed:
                 self._abort(op, None)
             if command.verb in ("restart", "pause"):
                 self.ghosts.append(command)
             return
-        self.expect(
-            error is None or isinstance(error, MAY_RAISE[command.verb]), node, f"{command.verb} raised {error!r}"
-        )
         is_refusal = type(error) in (LifecycleError, CannotPause)
         is_refusal = is_refusal or (command.must_raise and isinstance(error, StartInterrupted))
         self.expect(is_refusal or not command.must_raise, node, f"{command.verb} should have been refused")
@@ -583,8 +603,9 @@ class Model:
         self.expect(may_refuse or not is_refusal, node, f"{command.verb} refused: {error}")
         if error is None and command.verb in ("start", "restart"):
             self.expect(command.was_met, node, "its start has returned, and it was not ready")
-        if op is not None and isinstance(error, StartFailed) and not command.joins:
-            self.expect(error.exceptions[0] is op.error, node, f"the root cause is not first in {error!r}")
+        if op is not None and isinstance(error, StartFailed):
+            is_root_cause = any(isinstance(cause, Unknown) or error.exceptions[0] is cause for cause in node.causes)
+            self.expect(is_root_cause, node, f"the root cause is not first in {error!r}")
 
     # -- starts and ends under way -----------------------------------------------------------------------------------
 
@@ -655,15 +676,20 @@ class Model:
     def _abort(self, op: StartOp, culprit: Node | None) -> None:
         """Roll it back."""
         op.error = culprit.error if culprit is not None else None
+        if op.error is not None:
+            op.target.causes.append(op.error)
+        due = [node for node in op.pending if node.state is BACKOFF]
         is_sure = op in self.starts or op.target is not self.root  # or serve() may have heard that all is ready
         self._drop(op)
-        begun = [node for node in op.begun if node.is_live]
 
         def then() -> None:
             if op.supervised and culprit is not None and op.target.state is FAILED:
                 self._verdict(op.target, gave_up=culprit is not op.target)
 
-        self.end(begun, "rollback", then, target=op.target, cause=op.error).is_sure = is_sure
+        self.end(op.begun, "rollback", then, target=op.target, cause=op.error).is_sure = is_sure
+        for node in due:
+            if node.due is None and not any(node.within(one) for one in op.begun):
+                node.due = Due(at=self.now(), told=False)  # supervision has it back
 
     def _failed_in(self, op: StartOp, node: Node) -> None:
         """What this start has begun failed."""
@@ -704,8 +730,14 @@ class Model:
             return
         node = self.nodes[event.path]
         self.seen[type(event).__name__] += 1
+        if isinstance(event, events.RestartScheduled) and event.delay is not None:
+            self.failed_at = self.now()
         if isinstance(event, events.StateChanged):
             self._moved(node, event)
+        elif isinstance(event, events.ServiceRemoved):
+            self._removed(node)
+        elif not self.is_exact:
+            self._heard(node, event)
         elif isinstance(event, events.RestartScheduled):
             self._scheduled(node, event)
         elif isinstance(event, events.NotStarted):
@@ -726,8 +758,19 @@ class Model:
         elif isinstance(event, events.ServiceStuck):
             self.expect(node.life.calls, node, f"said to be stuck, and is not: {event.what}")
             node.life.stuck = True
-        elif isinstance(event, events.ServiceRemoved):
-            self._removed(node)
+
+    def _heard(self, node: Node, event: events.Event) -> None:
+        """It is only kept in mind."""
+        if isinstance(event, events.IntentChanged):
+            node.intent = event.new
+        elif isinstance(event, events.HealthChanged):
+            node.told = event.new.value
+        elif isinstance(event, events.Parked):
+            node.parked = True
+        elif isinstance(event, events.ServiceStuck):
+            node.life.stuck = True
+        elif isinstance(event, events.RestartScheduled):
+            node.delay = event.delay or node.delay
 
     def _told(self, node: Node, what: str) -> None:
         self.note(f"{node!r} {what}")
@@ -747,7 +790,7 @@ class Model:
         self.note(f"{node!r} removed")
         is_gone = node.leaving or (node.group is not None and node.group.path not in self.nodes)
         self.expect(is_gone or any(group.leaving for group in node.above()), node, "nobody wants it removed")
-        self.expect(not node.is_live, node, "it was removed while it ran")
+        self.forbid(node.is_live, node, "it was removed while it ran")
         del self.nodes[node.path]
         if node.leaving and node.group is not None:
             node.group.children.remove(node)
@@ -755,8 +798,9 @@ class Model:
     def _scheduled(self, node: Node, event: events.RestartScheduled) -> None:
         self.note(f"{node!r} restart in {event.delay} after {event.failures}: {event.reason}")
         due = node.due
+        is_told_again = due is not None and (due.after or due.with_) and event.delay is None  # two have stopped it
         if due is None or due.told:
-            self.expect(False, node, f"nothing asks for a restart: {event.reason}")
+            self.expect(is_told_again, node, f"nothing asks for a restart: {event.reason}")
             return
         due.told = True
         self.expect(event.failures == node.failures, node, f"{event.failures} failures, not {node.failures}")
@@ -768,13 +812,14 @@ class Model:
 
     def _not_started(self, node: Node, event: events.NotStarted) -> None:
         self.note(f"{node!r} not started: {event.reason}")
-        is_away = any(not need.is_met for need in node.needs)
+        is_away = any(not need.is_met or need.due is not None for need in node.needs)
         self.expect(is_away, node, f"not started, though its needs are met: {event.reason}")
         for group in node.above():
             if not group.is_live:
                 self._licence(group)  # it is about to start
         for one in node.below():
-            self._forgive(one)
+            if one.due is not None and (one is node or one.due.ops):
+                self._forgive(one)
         if node.intent is not DOWN and not node.leaving:
             node.due = Due(at=self.now())
 
@@ -784,38 +829,39 @@ class Model:
         old, new = event.old, event.new
         self.edges[old, new] += 1
         self.note(f"{node!r} -> {new.value} #{event.incarnation} {event.error!r:.90}")
-        self.expect(old is node.state, node, f"the event says it was {old.value}")
-        self.expect(new in LEGAL[old], node, f"no such move: {old.value} -> {new.value}")
-        op = self._licence(node) if new is STARTING else None
+        self.forbid(old is not node.state, node, f"the event says it was {old.value}")
+        self.forbid(new not in LEGAL[old], node, f"no such move: {old.value} -> {new.value}")
+        op = self._licence(node) if new is STARTING and self.is_exact else None
         node.state, node.since, node.owes_pause = new, self.now(), False
         number = node.life.number + (new is STARTING)
-        self.expect(event.incarnation == number, node, f"incarnation {event.incarnation}, not {number}")
+        self.forbid(event.incarnation != number, node, f"incarnation {event.incarnation}, not {number}")
         node.told = "ready"  # until something else is said
         if new is STARTING:
             self._starting(node, op)
         elif old is STARTING and new in READY:
             self._is_ready(node)
+        elif old in READY and new in READY:
+            self._paused_or_resumed(node, old, new)
         elif new is STOPPING:
             self._stopping(node, old)
         elif old is STOPPING:
             self._ended(node, event)
+        elif not self.is_exact:
+            pass
         elif new is BACKOFF:
             self.expect(node.due is not None, node, "in backoff, and nothing asks for a restart")
         elif new is STOPPED:
-            for group in node.above() if node.due is not None else ():
-                if group.is_live and group.state is not STOPPING and self._may_fall(group, group.state):
-                    self._fall_of_group(group)  # it is about to stop
             if node.due is not None:
                 self._explain(node, old)
             self.expect(node.due is None, node, "out of backoff, and nobody wants that")
-        else:
-            self._paused_or_resumed(node, old, new)
 
     def _starting(self, node: Node, op: StartOp | None) -> None:
-        self.expect(node.intent is not DOWN and not self._is_leaving(node), node, "starts, though it shall be down")
-        self.expect(node.group is None or node.group.is_open, node, "starts before its group has")
+        self.forbid(node.intent is DOWN or self._is_leaving(node), node, "starts, though it shall be down")
+        self.forbid(node.group is not None and not node.group.is_open, node, "starts before its group has")
         missing = [one for one in self.away(node) if not (one.is_late and one.state is NEW)]
-        self.expect(not missing, node, f"starts before what it needs: {missing}")
+        if not self.is_exact:  # a group that is at rest may have finished
+            missing = [one for one in missing if one.state is not STOPPED]
+        self.forbid(missing, node, f"starts before what it needs: {missing}")
         self.expect(op, node, f"nobody starts it; due: {node.due}")
         if op is not None:
             op.begun.add(node)
@@ -834,7 +880,9 @@ class Model:
         """The start that this belongs to, which may begin with it."""
         if node.due is not None and node.due.ops:
             return node.due.ops[0]
-        waiting = [one for one in (*self.commands, *self.ghosts) if one.node is node and one.waits]
+        waiting = [
+            one for one in (*self.commands, *self.ghosts) if one.node is node and one.waits and not one.is_revoked
+        ]
         wishes = [one for one in waiting if one.op not in self.starts]
         if node.may_start():  # that comes first, and they join it
             node.restarts += node.life.number > 0
@@ -858,7 +906,7 @@ class Model:
             self.expect(not unready, node, f"ready before {unready}")
         if node.state is PAUSED:
             is_hooked = "on_pause" in node.life.returned if node.plan.pause else node.plan.is_group
-            self.expect(is_hooked, node, "paused without its on_pause")
+            self.forbid(not is_hooked, node, "paused without its on_pause")
         for op in list(self.starts):
             if node in op.pending:
                 op.pending.discard(node)
@@ -867,25 +915,27 @@ class Model:
     def _paused_or_resumed(self, node: Node, old: State, new: State) -> None:
         if new is PAUSING:
             self.expect(node.wants_paused, node, "pauses, and nobody wants that")
-            self.expect(node.can_pause, node, "pauses, and cannot")
+            self.forbid(not node.can_pause, node, "pauses, and cannot")
             first = [one for one in self.dependents(node) if one.owes_pause and node in one.needs]
             if sum(command.verb == "pause" for command in self.commands) == 1:
                 self.expect(not first, node, f"pauses before its dependents: {first}")
             node.life.returned -= {"on_pause", "on_resume"}
         elif new is PAUSED and node.plan.pause:
-            self.expect("on_pause" in node.life.returned, node, "paused before its on_pause returned")
+            self.forbid("on_pause" not in node.life.returned, node, "paused before its on_pause returned")
         elif new is RESUMING:
             self.expect(not node.wants_paused, node, "resumes, and nobody wants that")
         elif new is RUNNING and node.plan.pause:
-            self.expect("on_resume" in node.life.returned, node, "running before its on_resume returned")
+            self.forbid("on_resume" not in node.life.returned, node, "running before its on_resume returned")
         if new is PAUSED and node.plan.is_group:
             late = [child for child in node.children if child.owes_pause]
             self.expect(not late, node, f"paused before its services: {late}")
 
     def _stopping(self, node: Node, old: State) -> None:
+        node.life.ended_at = self.now()
+        if not self.is_exact:
+            return
         if node is self.root and old is RUNNING and not self._turns(node):
             self._finish()
-        node.life.ended_at = self.now()
         turns = self._turns(node)
         if not turns and not self._may_fall(node, old):
             self._explain(node, old)
@@ -895,7 +945,7 @@ class Model:
         if not turns:
             node.fell, node.life.lacks = True, self.missing(node) is not None
             self.expect(self._may_fall(node, old), node, f"nothing ends it now, of {self.why(node)}")
-            if node.plan.is_group and node._started:
+            if node.plan.is_group and node.has_started:
                 self._fall_of_group(node)
 
     def _turns(self, node: Node) -> list[Ending]:
@@ -905,6 +955,10 @@ class Model:
         """Nothing else explains what happens to it: what may have come was."""
         if self.root.state is RUNNING:
             self._finish()
+        for group in self.root.below():
+            is_up = group.is_live and group.state is not STOPPING and group.has_started
+            if group is not node and group.plan.is_group and is_up and self._may_fall(group, group.state):
+                self._fall_of_group(group)  # it is about to stop, after this
         for op in [op for op in self.doomed if node.within(op.target)]:
             self._abort(op, None)
         if any(command.verb == "serve" and command.cancelled for command in self.commands):
@@ -931,7 +985,18 @@ class Model:
         group = node.group
         if group in ending.left and (group.state is not STOPPING or self._drains(group, must)):
             return False
-        return not any(other in ending.left for other in ending.cover if node in other.needs)
+        return not any(node in self._needed_in(ending, other) for other in ending.left if other is not node)
+
+    def _needed_in(self, ending: Ending, node: Node) -> set[Node]:
+        """What of those that it covers this one needs, be it by way of others that are at rest."""
+        found: set[Node] = set()
+        queue = [node]
+        while queue:
+            for need in queue.pop().needs:
+                if need not in found:
+                    found.add(need)
+                    queue += [] if need in ending.cover else need.below()
+        return found
 
     def _drains(self, group: Node, must: bool) -> bool:
         """Whether it has time left for its on_drain. How much it has in the end of an application is not said."""
@@ -942,8 +1007,8 @@ class Model:
 
     def _fall_of_group(self, group: Node) -> None:
         """It failed of a hook of its own: its services stop, then it does."""
-        group.fell = True
-        group.error = group.life.raised[-1] if group.life.raised else Exception("a deadline of its own")
+        group.fell, group.life.lacks = True, self.missing(group) is not None
+        group.error = group.life.raised[-1] if group.life.raised else Unknown()
         for op in self.starts:
             if group in op.begun:
                 self._failed_in(op, group)
@@ -957,10 +1022,13 @@ class Model:
 
     def _ended(self, node: Node, event: events.StateChanged) -> None:
         life, has_failed = node.life, event.new is FAILED
-        self.expect(not life.calls or life.stuck, node, f"ended amid {life.calls}")
+        self.forbid(life.calls and not life.stuck, node, f"ended amid {life.calls}")
+        self.forbid(not has_failed and life.errors, node, f"stopped cleanly, in spite of {life.errors}")
         node.error = event.error
+        if not self.is_exact:
+            node.finished = not has_failed and life.finished
+            return
         causes = [e.cause for e in self.endings if e.target is node and e.cause is not None]
-        self.expect(has_failed or not life.errors, node, f"stopped cleanly, in spite of {life.errors}")
         is_known = life.may_fall or life.errors or life.took_time or life.calls or causes
         self.expect(not has_failed or is_known, node, f"failed of nothing: {event.error!r}")
         node.finished = not has_failed and life.finished
@@ -1084,7 +1152,8 @@ class Model:
         for other in others:
             if other.policy.restart == "never" or other.intent is DOWN or other.leaving:
                 continue
-            if other in clearing.begun and not other.is_live and other.may_run:
+            waits_itself = other.due is not None and other.due.after is None and other.due.with_ is None
+            if other in clearing.begun and not other.is_live and other.may_run and not waits_itself:
                 is_needed = other in needed
                 after, with_ = (None, node) if is_needed else (node, None)
                 other.due = Due(at=self.now(), told=False, after=after, with_=with_)

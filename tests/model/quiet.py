@@ -14,6 +14,7 @@ from model import (
     DOWN,
     EPS,
     FAILED,
+    NEW,
     PAUSED,
     PAUSING,
     READY,
@@ -22,6 +23,7 @@ from model import (
     STARTING,
     STOPPED,
     STOPPING,
+    WINDOW,
     Model,
     Node,
 )
@@ -31,6 +33,10 @@ from plait import Snapshot
 def check(model: Model) -> None:
     """Everything that can be said of a quiet moment."""
     nodes = list(model.root.below())
+    if not any(map(_is_on_the_way, nodes)):
+        _check_calm(model, nodes)
+    if not model.is_exact:
+        return
     for command in model.commands:
         if command.op is not None and command.op not in model.starts:
             command.op.by.clear()  # they have heard of it
@@ -43,11 +49,10 @@ def check(model: Model) -> None:
         for node in ending.left if ending.is_sure and model.now() >= ending.begins else ():
             is_held_up = node.state is STOPPING or not model.is_turn(node, ending, must=True)
             model.expect(is_held_up, node, f"nothing holds up its end ({ending.why} of {ending.target!r})")
-    is_over = model.root.state is RUNNING and model.is_finished()
+    is_sure = not any(node.state is NEW for node in nodes)  # or what was added to what has ended may count, or not
+    is_over = is_sure and model.root.state is RUNNING and model.is_finished()
     model.expect(not is_over, model.root, "every service has ended, and the application has not")
     _check_told(model, nodes)
-    if not any(map(_is_on_the_way, nodes)):
-        _check_calm(model, nodes)
 
 
 def _check_told(model: Model, nodes: list[Node]) -> None:
@@ -87,7 +92,8 @@ def _check_way(model: Model, node: Node) -> None:
     if node.plan.is_group:
         below = [child for child in node.children if _delays(node, child)]
         is_delayed = any(model.now() < ending.begins for ending in model.endings if node is ending.target)
-        model.expect(is_busy or below or is_delayed, node, "waits for nothing")
+        is_to_stop = state is not STOPPING and any(node in ending.left for ending in model.endings)
+        model.expect(is_busy or below or is_delayed or is_to_stop, node, "waits for nothing")
     elif state is STARTING and node.plan.manual:
         model.expect(is_busy or life.busy("ready"), node, "waits for nothing")
     else:
@@ -99,16 +105,20 @@ def _delays(group: Node, child: Node) -> bool:
         return child.state in (STARTING, STOPPING) or bool(child.due and child.due.ops)
     if group.state is STOPPING:
         return child.is_live
+    if group.state is RESUMING and child.state is PAUSED and not child.wants_paused:
+        return True  # after what it needs
+    if group.state is PAUSING and any(_is_on_the_way(other) for other in group.model.dependents(child)):
+        return True
     return _is_on_the_way(child) or child.owes_pause
 
 
 def _check_calm(model: Model, nodes: list[Node]) -> None:
     """Nobody is on the way anywhere."""
-    if model.doomed:
+    if model.is_exact and model.doomed:
         return
     for command in model.commands:
         is_serving = command.verb == "serve" and model.root.is_live and not command.cancelled
-        model.expect(is_serving, command.node, f"its {command.verb} does not return")
+        model.forbid(not is_serving, command.node, f"its {command.verb} does not return")
     for op in model.starts:
         model.expect(False, op.target, f"its start waits for nothing: {op.pending}")
     for ending in model.endings:
@@ -116,9 +126,9 @@ def _check_calm(model: Model, nodes: list[Node]) -> None:
     for node in nodes:
         if node.state in READY:
             wanted = PAUSED if node.wants_paused and node.can_pause else RUNNING
-            model.expect(node.state is wanted, node, f"it should be {wanted.value}")
+            model.forbid(node.state is not wanted, node, f"it should be {wanted.value}")
         if node.intent is DOWN:
-            model.expect(not node.is_live, node, "it shall be down")
+            model.forbid(node.is_live, node, "it shall be down")
 
 
 # -- snapshots and health ----------------------------------------------------------------------------------------------
@@ -126,12 +136,16 @@ def _check_calm(model: Model, nodes: list[Node]) -> None:
 
 def compare(model: Model, snapshot: Snapshot, *, is_quiet: bool) -> None:
     """A snapshot says what the model knows; of health, where all has been heard of it."""
+    if is_quiet and not model.is_exact:
+        _find(model, snapshot)
     health = assess(model)
     for one in snapshot.walk():
         node = model.nodes[one.path]
         seen = (one.state, one.intent, one.incarnation, one.is_parked)
         known = (node.state, node.intent, node.life.number, node.parked)
-        model.expect(seen == known, node, f"the snapshot says {seen}, the model {known}")
+        model.forbid(seen != known, node, f"the snapshot says {seen}, the model {known}")
+        if not model.is_exact:
+            continue
         counts = (one.failures, one.restarts)
         if any(command.waits and node.within(command.node) for command in model.commands):
             node.failures, node.restarts = counts  # somebody is about to start it, which clears them, some turns on
@@ -145,7 +159,24 @@ def compare(model: Model, snapshot: Snapshot, *, is_quiet: bool) -> None:
         model.expect(not is_timed or one.restart_in is not None, node, "its snapshot does not say when it starts")
         if is_timed and due is not None and one.restart_in is not None:
             model.expect(abs(due.at - model.now() - one.restart_in) < EPS, node, f"restart in {one.restart_in}")
-    model.expect(len(health) == len(list(snapshot.walk())), model.root, "the snapshot holds others")
+    model.forbid(len(health) != len(list(snapshot.walk())), model.root, "the snapshot holds others")
+
+
+def _find(model: Model, snapshot: Snapshot) -> None:
+    """Where all is calm, and nothing of what was counted matters any more, what follows can be said again."""
+    nodes = list(model.root.below())
+    is_plain = all(node.state in READY or (node.state in (NEW, STOPPED, FAILED) and not node.plan.is_group) for node in nodes)
+    is_waited_for = any(command.verb != "serve" or command.cancelled for command in model.commands)
+    if not is_plain or is_waited_for or any(map(_is_on_the_way, nodes)) or model.now() < model.failed_at + WINDOW:
+        return
+    model.starts, model.endings, model.ghosts, model.doomed = [], [], [], []
+    for one in snapshot.walk():
+        node = model.nodes[one.path]
+        node.due, node.owes, node.recent, node.recent_below = None, set(), [], []
+        node.failures, node.restarts, node.fell, node.owes_pause = one.failures, one.restarts, False, False
+        node.told = one.health.level.value
+    model.is_exact = True
+    model.note("FOUND")
 
 
 def assess(model: Model) -> dict[Node, tuple[str, bool]]:

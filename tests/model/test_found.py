@@ -394,3 +394,95 @@ async def test_health_is_said_anew_of_what_was_paused_for_a_moment() -> None:
         await asyncio.gather(app.pause(), app.resume())
         await asyncio.sleep(0.01)
         assert said == ["degraded", "degraded"]
+
+
+class Crasher(Worker):
+    """Fails when it is told."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    async def run(self) -> None:
+        self.told.clear()
+        await self.told.wait()
+        raise OSError("on purpose")
+
+
+async def test_what_fails_while_a_strategy_still_stops_others_has_failed_by_itself() -> None:
+    """It had been stopped with them, and an operator has started it since: it is counted, and has its own delay."""
+    async with Application("model", strategy="one_for_all") as app:
+        first, second, slow = app.add(Crasher(), name="first"), app.add(Crasher(), name="second"), app.add(Lingering())
+        slow.starts = 1  # so it lingers
+        await app.start()
+        await asyncio.sleep(0)
+        first.told.set()
+        while second.state is not State.STOPPED:
+            await asyncio.sleep(0)
+        await second.start()
+        await asyncio.sleep(0)
+        second.told.set()
+        while second.state is not State.BACKOFF:
+            await asyncio.sleep(0)
+        slow.told.set()
+        while slow.state is State.STOPPING:
+            await asyncio.sleep(0)
+        failed = app.snapshot().services[1]
+        assert failed.failures == 1
+        assert failed.restart_in is not None
+
+
+async def test_what_waited_to_be_started_waits_on_when_a_start_of_all_fails() -> None:
+    """An operator's start has taken it over from supervision, which has it back."""
+    async with Application("model") as app:
+        need, failing = app.add(Crasher(), name="need"), app.add(FailsOnce(), name="failing")
+        waiting = app.add(Crasher(), name="waiting", needs=["need"])
+        failing.told.set()
+        await app.start()
+        await failing.stop()
+        await need.stop()
+        waiting.told.set()
+        while waiting.state is not State.BACKOFF:
+            await asyncio.sleep(0)
+        with pytest.raises(StartFailed):
+            await asyncio.gather(app.start(), failing.start())
+        assert waiting.state is State.BACKOFF
+        await need.start()
+        async with asyncio.timeout(5):
+            while waiting.state is not State.RUNNING:
+                await asyncio.sleep(0)
+
+
+class SlowToDrain(Worker):
+    """Fails when it is told, and takes its time to drain."""
+
+    is_draining = False
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    async def run(self) -> None:
+        self.task = asyncio.current_task()
+        await self.told.wait()
+        raise OSError("on purpose")
+
+    async def on_drain(self) -> None:
+        self.is_draining = True
+        await asyncio.sleep(1)
+        self.is_draining = False
+
+
+async def test_who_cancels_what_has_failed_while_it_drains_does_not_cut_its_drain_short() -> None:
+    """It ends when its on_drain has; nothing of it is left running."""
+    async with Application("model") as app:
+        service = app.add(SlowToDrain())
+        await app.start()
+        stop = asyncio.ensure_future(service.stop())
+        while not service.is_draining:
+            await asyncio.sleep(0)
+        service.told.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        service.task.cancel()
+        with pytest.raises(StopFailed):
+            await stop
+        assert not service.is_draining

@@ -218,8 +218,8 @@ class Incarnation(Life):
         unasked = self._phase in (_UNREADY, _RUN)
         if self._cancels:
             await self._settle()
-        if self._phase is _DRAIN and self._draining is not None:
-            await self._step(asyncio.wait([self._draining]))
+        while self._phase is _DRAIN and self._draining is not None and not self._draining.done():
+            await self._step(asyncio.wait([self._draining]))  # whoever cancels meanwhile
         if self._phase not in (_END, _LEFT):
             self._to_end()
         if self._spawned:

@@ -26,7 +26,7 @@ from plait._kernel.budget import shrink
 from plait._kernel.engine import Engine, Operation
 from plait._kernel.graph import is_met, missing, needs_among, needs_of
 from plait._kernel.record import Record
-from plait._kernel.states import AT_REST, DOWN, HELD, LIVE, RUNNING, STARTING, STOPPING
+from plait._kernel.states import AT_REST, BACKOFF, DOWN, HELD, LIVE, RUNNING, STARTING, STOPPING
 from plait.errors import Escalate
 
 log = logging.getLogger("plait.kernel")
@@ -298,6 +298,7 @@ class Start(Ordered):
         if self._rollback is not None or self.interrupted or self.done.done():
             return
         self.interrupted = cause is None
+        due = [record for record in self._members if record.state is BACKOFF]
         self._members.clear()
         self._queue.clear()
         if cause is not None:
@@ -306,6 +307,7 @@ class Start(Ordered):
         timeout = self.engine.shutdown_timeout if self.target is self.engine.root else None
         self._rollback = Stop(self.engine, self.target, self.begun, cause=cause, timeout=timeout)
         self._rollback.launch(self._rolled_back)
+        self.engine.supervision.bring_back([one for one in due if one.state is BACKOFF], "its start was taken back")
 
     def undo(self) -> asyncio.Future[None]:
         """As `abort` for want of a caller, also when all is ready but he has not heard of it; done when it is over."""

@@ -28,7 +28,8 @@ class Clearing(Stop):
         """Those of them that it has stopped; the others had begun to end by themselves."""
 
     def on_ended(self, record: Record) -> bool:
-        super().on_ended(record)
+        if not super().on_ended(record):
+            return False
         return record in self._begun
 
     def covers(self, records: list[Record]) -> bool:

@@ -165,10 +165,15 @@ class Supervision(kernel.Supervision):
         for other in clearing.stopped:
             if other.policy.restart == "never" or other.intent is DOWN or not _may_run(other):
                 continue
-            if other.state in AT_REST and other not in self._engine.leaving:
+            if other.state in AT_REST and other not in self._engine.leaving and not self._waits_itself(other):
                 after, alongside = (None, first) if other in needed else (first, None)
                 self._schedule(other, None, f"stopped because of {first.subject}", after=after, alongside=alongside)
         self.look()
+
+    def _waits_itself(self, record: Record) -> bool:
+        """Whether it was started again since a strategy has stopped it, has failed, and waits because of that."""
+        care = _care(record)
+        return record in self.waiting and care.after is None and care.alongside is None
 
     def _schedule(
         self,
@@ -289,13 +294,11 @@ class Supervision(kernel.Supervision):
                 care.wake = None
 
     def withdraw(self, records: Iterable[Record]) -> None:
-        if not self.waiting:
-            return
         for record in [one for top in records for one in top.below()]:
             if record in self.waiting:
                 self._forget(record)
-                if record.state is BACKOFF:
-                    self._engine.withdraw(record)
+            if record.state is BACKOFF:  # also if a start that is under way has taken it over
+                self._engine.withdraw(record)
         self.look()
 
     def asks_unpaused(self, record: Record) -> None:
