@@ -136,8 +136,7 @@ def _resume(giver: Deferred[Any], step: tuple[Any, ...]) -> Deferred[Any] | None
         return None
     if len(_idle) < _MANY:
         _idle.append(send)
-    if deferred.called or _deferred._careful:
-        deferred.callback(deferred.result)
+    if (deferred.called or _deferred._careful) and not deferred._may_fire():
         return None
     deferred.called = True
     deferred._canceller = None

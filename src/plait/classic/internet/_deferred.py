@@ -35,9 +35,6 @@ from plait.classic.internet._errors import AlreadyCalledError, CancelledError, T
 from plait.classic.python._shown import deprecated
 from plait.classic.python.failure import Diverts, Failure, failure_of
 
-if TYPE_CHECKING:
-    from plait.classic.internet.interfaces import IReactorTime
-
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 _P = ParamSpec("_P")
@@ -216,13 +213,13 @@ class Deferred(Diverts, Generic[_T]):
     def addTimeout(
         self,
         timeout: float,
-        clock: IReactorTime,
+        clock: Any,
         onTimeoutCancel: Callable[[Any, float], Any] | None = None,
     ) -> Deferred[Any]:
-        """Cancel this Deferred after `timeout` seconds of `clock`, unless it has gone through all it holds by now.
+        """Cancel this Deferred after `timeout` seconds, unless it has gone through all that it holds by now.
 
-        Timed out, it goes on with what `onTimeoutCancel(result, timeout)` returns; without that, CancelledError
-        becomes TimeoutError. Returns this Deferred.
+        `clock` provides IReactorTime. Timed out, it goes on with what `onTimeoutCancel(result, timeout)` returns;
+        without that, CancelledError becomes TimeoutError. Returns this Deferred.
         """
         expired = False
 
@@ -239,7 +236,7 @@ class Deferred(Diverts, Generic[_T]):
                 call.cancel()
             return result
 
-        call: Any = clock.callLater(timeout, expire)  # type: ignore[no-untyped-call]
+        call = clock.callLater(timeout, expire)
         return self.addBoth(outcome).addBoth(done)
 
     # -- firing --------------------------------------------------------------------------------------------------
