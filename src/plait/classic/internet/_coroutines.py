@@ -71,11 +71,8 @@ def _outcome(error: BaseException) -> Any:
     return _caught(error, _deferred._debugging)
 
 
-def start(generator: Any, takes: bool) -> Deferred[Any]:
-    """Run a coroutine or generator that waits for Deferreds; see `fromCoroutine` and `inlineCallbacks`.
-
-    A generator takes the results that it is sent, a coroutine takes them from the Deferreds.
-    """
+def start(generator: Any) -> Deferred[Any]:
+    """Run a coroutine or generator that waits for Deferreds; see `fromCoroutine` and `inlineCallbacks`."""
     deferred = Deferred() if _deferred._careful else _new(Deferred)
     deferred.called = deferred._runningCallbacks = False
     deferred.paused = 0
@@ -88,12 +85,12 @@ def start(generator: Any, takes: bool) -> Deferred[Any]:
     try:
         awaited = context.run(send, (generator, deferred))
         if awaited is not _END and (not isinstance(awaited, Deferred) or awaited.called):
-            awaited = context.run(_advance, send, takes, awaited)
+            awaited = context.run(_advance, send, awaited)
     except GeneratorExit as error:  # a coroutine's own, which has ended the runner as well
         deferred.result = _outcome(error)
         awaited, send = _END, _another_runner()
     if awaited is not _END:
-        step = (_resume, send, takes, deferred, context)
+        step = (_resume, send, deferred, context)
         deferred._canceller = awaited
         if awaited._callbacks is None:
             awaited._callbacks = step
@@ -114,16 +111,16 @@ def _resume(giver: Deferred[Any], step: tuple[Any, ...]) -> Deferred[Any] | None
     While that is run, `giver` counts as running: it is one callback of it.
     """
     deferred: Deferred[Any]
-    _, send, takes, deferred, context = step
+    _, send, deferred, context = step
     result = giver.result
     try:
         if type(result) in _DIVERTING and isinstance(result, Failure):
             awaited = context.run(send.__self__.throw, result.value.with_traceback(result.tb))
         else:
-            awaited = context.run(send, result if takes else None)
+            awaited = context.run(send, result)
         giver.result = None
         if awaited is not _END and (not isinstance(awaited, Deferred) or awaited.called):
-            awaited = context.run(_advance, send, takes, awaited)
+            awaited = context.run(_advance, send, awaited)
     except GeneratorExit as error:
         deferred.result = _outcome(error)
         awaited, send = _END, _another_runner()
@@ -148,14 +145,14 @@ def _resume(giver: Deferred[Any], step: tuple[Any, ...]) -> Deferred[Any] | None
     return None
 
 
-def _advance(send: Any, takes: bool, awaited: Any) -> Any:
+def _advance(send: Any, awaited: Any) -> Any:
     """From what was yielded, hand results in, or throw Failures, until a Deferred is awaited that has none: that one.
 
     At the end, _END.
     """
     while awaited is not _END:
         if not isinstance(awaited, Deferred) and isinstance(awaited, (CoroutineType, GeneratorType)):
-            awaited = start(awaited, type(awaited) is GeneratorType)
+            awaited = start(awaited)
         if not isinstance(awaited, Deferred):
             awaited = _give(send, awaited)
         elif awaited.called and awaited._callbacks is None and not awaited.paused and not awaited._runningCallbacks:
@@ -165,7 +162,7 @@ def _advance(send: Any, takes: bool, awaited: Any) -> Any:
                 awaited._handled()
                 awaited = _give(send, result)
             else:
-                awaited = send(result if takes else None)
+                awaited = send(result)
         elif not awaited._left_over():
             return awaited
     return _END
@@ -185,7 +182,7 @@ def fromCoroutine(coro: Coroutine[Any, Any, _T] | Generator[Any, Any, _T]) -> De
     """
     if not isinstance(coro, (CoroutineType, GeneratorType)):
         raise NotACoroutineError(f"{coro!r} is not a coroutine")
-    return start(coro, type(coro) is GeneratorType)
+    return start(coro)
 
 
 Deferred.fromCoroutine = staticmethod(fromCoroutine)  # type: ignore[method-assign]
@@ -195,10 +192,8 @@ def ensureDeferred(
     coro: Coroutine[Any, Any, _T] | Generator[Any, Any, _T] | Deferred[_T],
 ) -> Deferred[_T]:
     """A Deferred as it is, or `Deferred.fromCoroutine`. NotACoroutineError for anything else."""
-    if type(coro) is CoroutineType:
-        return start(coro, False)
-    if type(coro) is GeneratorType:
-        return start(coro, True)
+    if type(coro) is CoroutineType or type(coro) is GeneratorType:
+        return start(coro)
     if isinstance(coro, Deferred):
         return coro
     raise NotACoroutineError(f"{coro!r} is not a coroutine or a Deferred")
@@ -222,7 +217,7 @@ def inlineCallbacks(f: Callable[_P, Generator[Any, Any, _T]]) -> Callable[_P, De
             ) from None
         if type(generator) is not GeneratorType:
             raise TypeError(f"inlineCallbacks requires {f!r} to produce a generator; instead got {generator!r}")
-        return start(generator, True)
+        return start(generator)
 
     return run
 

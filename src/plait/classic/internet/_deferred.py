@@ -99,7 +99,7 @@ class Deferred(Diverts, Generic[_T]):
     _suppressAlreadyCalled = False
 
     def __init__(self, canceller: Callable[[Deferred[Any]], object] | None = None) -> None:
-        self.called = self._runningCallbacks = False
+        self.called = False
         self.paused = 0
         self._callbacks = None
         self._canceller = canceller
@@ -248,11 +248,12 @@ class Deferred(Diverts, Generic[_T]):
         self.called = True
         self._canceller = None  # it often refers to this Deferred
         self.result = result
-        if self._callbacks is None:
-            if type(result) in _DIVERTING and isinstance(result, Failure) and not self.paused:
-                self._unhandled(result)
-        elif not self.paused:
+        if self._callbacks is not None and not self.paused:
             self._run()
+            return
+        self._runningCallbacks = False
+        if type(result) in _DIVERTING and isinstance(result, Failure) and not self.paused:
+            self._unhandled(result)
 
     def errback(self, fail: Failure | BaseException | None = None) -> None:
         """Fire with a Failure: this one, one of this exception, or one of the exception that is being handled.
@@ -269,12 +270,12 @@ class Deferred(Diverts, Generic[_T]):
         self.called = True
         self._canceller = None
         self.result = fail
-        if self.paused:
-            return
-        if self._callbacks is None:
-            self._unhandled(fail)
-        else:
+        if self._callbacks is not None and not self.paused:
             self._run()
+            return
+        self._runningCallbacks = False
+        if not self.paused:
+            self._unhandled(fail)
 
     def _may_fire(self) -> bool:
         """Whether firing goes ahead; it is ignored once after a `cancel` that nobody was told of."""

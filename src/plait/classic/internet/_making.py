@@ -52,7 +52,7 @@ def maybeDeferred(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[
     if isinstance(result, Failure):
         return fail(result)
     if isinstance(result, CoroutineType):
-        return start(result, False)
+        return start(result)
     return succeed(result)
 
 
