@@ -22,7 +22,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import path
-from typing import Any, ClassVar, NoReturn, TextIO
+from typing import Any, BinaryIO, ClassVar, NoReturn
 
 from plait.classic.python._completers import (
     _ZSH,
@@ -102,9 +102,9 @@ class Options(dict[Any, Any]):
     subCommand: str | None = None
     defaultSubCommand: str | None = None
     parent: Any = None
-    completionData: Completions | None = None
+    compData: Completions | None = None
 
-    _shellCompFile: TextIO | None = sys.stdout
+    _shellCompFile: BinaryIO | None = getattr(sys.stdout, "buffer", None)
 
     optFlags: ClassVar[Any]
     optParameters: ClassVar[Any]
