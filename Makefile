@@ -38,8 +38,8 @@ soak: $(VENV)/ready ## 200,000 random steps of lives against the model; SEED=...
 	    'twisted==26.10.0' hypothesis PyHamcrest pyOpenSSL service-identity --editable '.[classic]'
 	@touch $@
 
-conformance: .conformance/ready ## run Twisted's own tests against plait.classic
-	.conformance/bin/python tests/classic/conformance.py
+conformance: .conformance/ready ## run Twisted's own tests against plait.classic; the table in docs/classic.md is its
+	.conformance/bin/python tests/classic/conformance.py --write docs/classic.md
 
 bench: $(VENV)/ready ## measure Plait beside its peers; prints one table
 	$(BIN)/python -m bench

@@ -1,11 +1,12 @@
 """Twisted's own tests, as its wheel ships them, run against plait.classic: `make conformance`.
 
-    python tests/classic/conformance.py [--only MODULE]... [--failures] [--json FILE]
+    python tests/classic/conformance.py [--only MODULE]... [--failures] [--json FILE] [--write PAGE]
 
 Rules: each module of tests runs twice, in processes of its own: on Twisted as it is, for the total, and with every
 public module of plait.classic under Twisted's name, which is arranged before trial is imported; so trial itself runs
-on plait.classic. What Twisted has and plait.classic has not stays Twisted's. A test counts as not applicable only
-with a reason below. Exit code 1 if any other test fails.
+on plait.classic. What Twisted has and plait.classic has not stays Twisted's. A test that fails counts as not
+applicable only with a reason below; so does one that skips itself here and not on Twisted. Exit code 1 if any other
+test fails.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ import subprocess
 import sys
 import tempfile
 import types
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -31,7 +31,11 @@ OURS, THEIRS = "plait.classic", "twisted"
 MODULES = {
     "twisted.test.test_defer": "internet.defer",
     "twisted.internet.test.test_inlinecb": "internet.defer",
+    "twisted.internet.test.test_defer_await": "internet.defer",
+    "twisted.internet.test.test_defer_yieldfrom": "internet.defer",
+    "twisted.trial.test.test_deferred": "internet.defer",
     "twisted.test.test_failure": "python.failure",
+    "twisted.test.test_context": "python.context",
     "twisted.test.test_log": "python.log",
     "twisted.logger.test.test_buffer": "logger",
     "twisted.logger.test.test_capture": "logger",
@@ -52,6 +56,7 @@ MODULES = {
     "twisted.test.test_cooperator": "internet.task",
     "twisted.application.test.test_service": "application.service",
     "twisted.test.test_usage": "python.usage",
+    "twisted.python.test.test_shellcomp": "python.usage",
     "twisted.application.test.test_internet": "application.internet",
     "twisted.test.test_strports": "application.strports",
     "twisted.test.test_sob": "persisted.sob",
@@ -138,6 +143,12 @@ NOT_APPLICABLE = {
         "puts workers of its own into a private method",
         "test_tooMuchWorkBeforeStarting test_workBeforeStarting",
     ),
+    "twisted.test.test_process.MockProcessTests": "mocks each system call of Twisted's own fork",
+    **_each(
+        "twisted.python.test.test_shellcomp.ZshTests",
+        "wants Twisted's own zsh code, character for character",
+        "test_zshCode test_zshCodeWithSubs",
+    ),
     **_each(
         "twisted.test.test_process",
         "patches os.execvpe, which the fork of Twisted's own would call, or reads process.reapProcessHandlers, "
@@ -177,7 +188,7 @@ NOT_APPLICABLE = {
         "TCP6ServerEndpointPluginTests.test_interface TCP6ServerEndpointPluginTests.test_pluginDiscovery",
     ),
 }
-"""Single tests, with the reason."""
+"""Single tests, or whole classes, with the reason."""
 
 
 # -- Twisted's names for our modules ----------------------------------------------------------------------------
@@ -315,40 +326,90 @@ def compare(modules: Sequence[str], *, failures: bool) -> dict[str, Any]:
         if name in MODULES and not exists(f"{OURS}.{MODULES[name]}"):
             print(f"{name:46} left out: there is no {OURS}.{MODULES[name]}")
             continue
-        theirs = Counter(kind_of(test, outcome, {}) for test, outcome in outcomes_of(name, "twisted").items())
+        theirs = outcomes_of(name, "twisted")
         ours = outcomes_of(name, "plait")
-        kinds = Counter(kind_of(test, outcome, NOT_APPLICABLE) for test, outcome in ours.items())
-        report[name] = {"plait": kinds, "twisted": theirs, "outcomes": ours}
-        print(
-            f"{name:46} {kinds['passed']:7} {kinds['failed']:7} {kinds['n/a']:4} {kinds['skipped']:8}   "
-            f"{theirs['passed']} of {theirs.total()}",
-            flush=True,
-        )
-        if failures:
-            for test, outcome in ours.items():
-                if kind_of(test, outcome, NOT_APPLICABLE) == "failed":
-                    print(f"\n--- {test}\n{outcome}")
-    tell_reasons(report)
+        kinds = {test: kind_of(test, outcome, theirs.get(test, "")) for test, outcome in ours.items()}
+        passed_there = sum(outcome == "passed" for outcome in theirs.values())
+        report[name] = {
+            **{kind: sum(one == kind for one in kinds.values()) for kind in KINDS},
+            "twisted": [passed_there, len(theirs)],
+            "reasons": {test: reason_of(test) or ours[test] for test, kind in kinds.items() if kind == "n/a"},
+            "outcomes": ours,
+        }
+        counts = " ".join(f"{report[name][kind]:{width}}" for kind, width in zip(KINDS, (7, 7, 4, 8), strict=True))
+        print(f"{name:46} {counts}   {passed_there} of {len(theirs)}", flush=True)
+        for test, kind in kinds.items():
+            if kind == "passed" and reason_of(test):
+                print(f"{test} passes, though it is listed as not applicable")
+            if kind == "failed" and failures:
+                print(f"\n--- {test}\n{ours[test]}")
     return report
 
 
-def kind_of(test: str, outcome: str, excluded: dict[str, str]) -> str:
-    """What a test counts as."""
-    if test in excluded:
-        return "n/a"
-    return outcome.partition(":")[0] if outcome.startswith(("passed", "skipped")) else "failed"
+KINDS = ("passed", "failed", "n/a", "skipped")
+"""What a test may count as: skipped are those that skip themselves on Twisted too."""
+
+
+def kind_of(test: str, outcome: str, theirs: str) -> str:
+    """What a test counts as, of its outcome here and on Twisted."""
+    if outcome == "passed":
+        return "passed"
+    if outcome.startswith("skipped"):
+        return "skipped" if theirs.startswith("skipped") else "n/a"
+    return "n/a" if reason_of(test) else "failed"
+
+
+def reason_of(test: str) -> str | None:
+    """Why a test, or all of its class, does not apply."""
+    return NOT_APPLICABLE.get(test) or NOT_APPLICABLE.get(test.rpartition(".")[0])
+
+
+def reasons(report: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
+    """For each module and reason, the tests that do not apply."""
+    for name, module in report.items():
+        for reason in dict.fromkeys(module["reasons"].values()):
+            tests = [test.removeprefix(f"{name}.") for test, why in module["reasons"].items() if why == reason]
+            yield name, reason, tests
 
 
 def tell_reasons(report: dict[str, Any]) -> None:
     """Why tests do not apply, and what was added for the others."""
-    tests = [test for module in report.values() for test in module["outcomes"]]
     print("\nnot applicable:")
-    for test, reason in NOT_APPLICABLE.items():
-        if test in tests:
-            print(f"  {test}: {reason}")
+    for name, reason, tests in reasons(report):
+        print(f"  {name}: {reason}: {' '.join(tests)}")
     print("added, since trial or a module of tests imports it:")
     for module, names in ADDED.items():
         print(f"  {OURS}.{module}: {', '.join(names)}")
+
+
+def write(report: dict[str, Any], page: Path) -> None:
+    """Put the table and the reasons between the marks of a page."""
+    lines = [
+        "| tests | passed | failed | not applicable | skipped | on Twisted, passed of |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, module in report.items():
+        counts = " | ".join(str(module[kind]) for kind in KINDS)
+        lines.append(f"| {name} | {counts} | {module['twisted'][0]} of {module['twisted'][1]} |")
+    totals = " | ".join(str(sum(module[kind] for module in report.values())) for kind in KINDS)
+    passed, total = (sum(module["twisted"][which] for module in report.values()) for which in (0, 1))
+    lines += [f"| all | {totals} | {passed} of {total} |", "", "Not applicable:", ""]
+    lines += [f"- `{name}`: {reason}: {told(tests)}" for name, reason, tests in reasons(report)]
+    added = "; ".join(f"`{module}`: {', '.join(f'`{one}`' for one in names)}" for module, names in ADDED.items())
+    lines += ["", f"Names that the runner adds, since trial or a module of tests imports them at its top: {added}."]
+    opening, _, rest = page.read_text().partition(MARKS[0])
+    page.write_text(f"{opening}{MARKS[0]}\n{chr(10).join(lines)}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+
+
+MARKS = ("<!-- conformance -->", "<!-- /conformance -->")
+
+
+def told(tests: Sequence[str]) -> str:
+    """Tests by their names, where they are few; many of one class by that."""
+    homes = {test.rpartition(".")[0] for test in tests}
+    if len(tests) > 3 and len(homes) == 1:
+        return f"{len(tests)} of `{homes.pop()}`"
+    return ", ".join(f"`{test}`" for test in tests)
 
 
 def main() -> int:
@@ -357,6 +418,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="MODULE", help="this module of tests; may be repeated")
     parser.add_argument("--failures", action="store_true", help="show the traceback of each test that fails")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all outcomes to FILE")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the marks of PAGE")
     parser.add_argument("--run", metavar="MODULE", help=argparse.SUPPRESS)
     parser.add_argument("--on", choices=["plait", "twisted"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -365,9 +427,12 @@ def main() -> int:
         arguments.json.write_text(json.dumps(run_tests(arguments.run, arguments.on)))
         return 0
     report = compare(arguments.only or list(MODULES), failures=arguments.failures)
+    tell_reasons(report)
+    if arguments.write:
+        write(report, arguments.write)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-    return int(any(module["plait"]["failed"] for module in report.values()))
+    return int(any(module["failed"] for module in report.values()))
 
 
 if __name__ == "__main__":
