@@ -15,6 +15,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from plait.classic.internet import endpoints, error, interfaces, protocol, reactor, ssl
+from plait.classic.internet._certificates import FILETYPE_PEM
 from plait.classic.protocols.basic import LineReceiver
 
 
@@ -41,6 +42,21 @@ def shown(authority: trustme.CA) -> ssl.PrivateCertificate:
 def trust(authority: trustme.CA) -> Any:
     """Trust the authority of these tests."""
     return ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.cert_pem.bytes())])
+
+
+def test_a_pem_file_may_hold_more_in_any_order(authority: trustme.CA) -> None:
+    """Text of any encoding, a key before the certificate; what is missing is named."""
+    issued = authority.issue_cert("localhost")
+    key, chain = issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes()
+    whole = "für localhost\n".encode() + key + chain
+    certificate = ssl.Certificate.loadPEM(whole)
+    assert certificate == ssl.Certificate.loadPEM(chain)
+    loaded = ssl.PrivateCertificate.loadPEM(whole).privateKey
+    assert loaded.original == ssl.KeyPair.load(key, FILETYPE_PEM).original
+    with pytest.raises(ValueError, match="holds no certificate"):
+        ssl.Certificate.loadPEM(key)
+    with pytest.raises(ValueError, match="holds no private key"):
+        ssl.PrivateCertificate.loadPEM(chain)
 
 
 async def test_echo_by_a_certificate_that_is_verified(authority: trustme.CA, shown: ssl.PrivateCertificate) -> None:

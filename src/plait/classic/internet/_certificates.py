@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -17,8 +18,6 @@ from plait.classic.internet import _signing, error
 
 FILETYPE_PEM = 1
 FILETYPE_ASN1 = 2
-
-_BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 _NAMES = {
     "2.5.4.3": "commonName",
@@ -127,11 +126,12 @@ def _long(key: str) -> str:
 # -- keys -------------------------------------------------------------------------------------------------------
 
 
-def _pem_to_der(data: bytes) -> bytes:
-    lines = data.decode("ascii").strip().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("-----BEGIN"))
-    end = next(i for i, line in enumerate(lines) if i > start and line.startswith("-----END"))
-    return base64.b64decode("".join(lines[start + 1 : end]))
+def _pem_to_der(data: bytes, kind: str) -> bytes:
+    """The first block of this kind, whatever else the file holds. ValueError for none."""
+    block = re.search(rb"-----BEGIN [A-Z ]*?%b-----([^-]+)-----END " % kind.encode(), data)
+    if block is None:
+        raise ValueError(f"the PEM holds no {kind.lower()}")
+    return base64.b64decode(block[1])
 
 
 def _pem(kind: str, data: bytes) -> bytes:
@@ -177,7 +177,7 @@ class KeyPair(PublicKey):
     @classmethod
     def load(cls, data: bytes, format: int = FILETYPE_ASN1) -> KeyPair:
         """One of a file's contents."""
-        return cls(_pem_to_der(data) if format == FILETYPE_PEM else data)
+        return cls(_pem_to_der(data, "PRIVATE KEY") if format == FILETYPE_PEM else data)
 
     def dump(self, format: int = FILETYPE_ASN1) -> bytes:
         """What to write to a file."""
@@ -271,7 +271,7 @@ class CertificateRequest:
     @classmethod
     def load(cls, requestData: bytes, requestFormat: int = FILETYPE_ASN1) -> CertificateRequest:
         """One of a file's contents."""
-        return cls(_pem_to_der(requestData) if requestFormat == FILETYPE_PEM else requestData)
+        return cls(_pem_to_der(requestData, "CERTIFICATE REQUEST") if requestFormat == FILETYPE_PEM else requestData)
 
     def dump(self, format: int = FILETYPE_ASN1) -> bytes:
         """What to write to a file."""
@@ -308,7 +308,7 @@ class Certificate:
     @classmethod
     def load(cls, requestData: bytes, format: int = FILETYPE_ASN1, args: Any = ()) -> Certificate:
         """One of a file's contents."""
-        return cls(_pem_to_der(requestData) if format == FILETYPE_PEM else requestData, *args)
+        return cls(_pem_to_der(requestData, "CERTIFICATE") if format == FILETYPE_PEM else requestData, *args)
 
     @classmethod
     def loadPEM(cls, data: bytes) -> Certificate:
@@ -402,17 +402,12 @@ class PrivateCertificate(Certificate):
     @classmethod
     def load(cls, data: bytes, privateKey: Any, format: int = FILETYPE_ASN1) -> PrivateCertificate:  # type: ignore[override]
         """One of a file's contents, and a key."""
-        return cls(_pem_to_der(data) if format == FILETYPE_PEM else data, privateKey)
+        return cls(_pem_to_der(data, "CERTIFICATE") if format == FILETYPE_PEM else data, privateKey)
 
     @classmethod
     def loadPEM(cls, data: bytes) -> PrivateCertificate:
         """One of a PEM file that holds both."""
-        start = data.index(_BEGIN_CERTIFICATE)
-        begin = data.find(b"PRIVATE KEY-----")
-        if begin < 0:
-            raise ValueError("the PEM holds no private key")
-        key_start = data.rindex(b"-----BEGIN", 0, begin)
-        return cls(_pem_to_der(data[start:]), KeyPair(_pem_to_der(data[key_start:])))
+        return cls(_pem_to_der(data, "CERTIFICATE"), KeyPair(_pem_to_der(data, "PRIVATE KEY")))
 
     @classmethod
     def fromCertificateAndKeyPair(cls, certificateInstance: Certificate, privateKey: KeyPair) -> PrivateCertificate:
