@@ -9,6 +9,7 @@ own. Cancelling that cancels the Deferred it waits for, and leaves it to the cor
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from functools import wraps
@@ -16,10 +17,10 @@ from types import CoroutineType, GeneratorType, coroutine
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from plait.classic.internet import _deferred
-from plait.classic.internet._deferred import _DIVERTING, Deferred, _caught, _new
+from plait.classic.internet._deferred import _DIVERTING, Deferred, _new
 from plait.classic.internet._errors import NotACoroutineError
 from plait.classic.python._shown import deprecated
-from plait.classic.python.failure import Failure
+from plait.classic.python.failure import Failure, failure_of
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -52,9 +53,8 @@ def _runner() -> Generator[Any, Any, None]:
         generator = deferred = result = None
 
 
-_idle: list[Callable[[Any], Any]] = []
+_idle: deque[Callable[[Any], Any]] = deque(maxlen=100)
 """The `send` of runners that have nothing to run."""
-_MANY = 100
 
 
 def _another_runner() -> Callable[[Any], Any]:
@@ -68,7 +68,7 @@ def _outcome(error: BaseException) -> Any:
     if isinstance(error, Return):
         _check_who_left(error)
         return error.value
-    return _caught(error, _deferred._debugging)
+    return failure_of(error, True, _deferred._debugging)
 
 
 def start(generator: Any) -> Deferred[Any]:
@@ -131,8 +131,7 @@ def _resume(giver: Deferred[Any], step: tuple[Any, ...]) -> Deferred[Any] | None
         else:
             awaited._add(step)
         return None
-    if len(_idle) < _MANY:
-        _idle.append(send)
+    _idle.append(send)
     if (deferred.called or _deferred._careful) and not deferred._may_fire():
         return None
     deferred.called = True

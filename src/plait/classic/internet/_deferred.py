@@ -261,10 +261,10 @@ class Deferred(Diverts, Generic[_T]):
         AlreadyCalledError, if so; NoCurrentExceptionError if there is no exception.
         """
         if type(fail) not in _DIVERTING or not isinstance(fail, Failure):
-            if fail is None or _careful:
+            if _careful or not isinstance(fail, BaseException):
                 fail = Failure(fail, captureVars=self.debug)
             else:
-                fail = failure_of(fail, getattr(fail, "__traceback__", None))
+                fail = failure_of(fail)
         if (self.called or _careful) and not self._may_fire():
             return
         self.called = True
@@ -363,13 +363,13 @@ class Deferred(Diverts, Generic[_T]):
                 following = step[0](self, step)
                 result = None
         except BaseException as error:
-            result = _caught(error, _careful and self.debug)
+            result = failure_of(error, True, _careful and self.debug)
         if following is not None:
             _follow(self, following)
             return
         self.result = result
         self._runningCallbacks = False
-        if type(result) in _DIVERTING or self._callbacks is not None:
+        if self._callbacks is not None or (result is not None and type(result) in _DIVERTING):
             self._go_on(result, step)
 
     def _go_on(self, result: Any, step: Any) -> None:
@@ -378,7 +378,7 @@ class Deferred(Diverts, Generic[_T]):
             try:
                 result = self.result = self._result_of(result, step)
             except BaseException as error:
-                result = self.result = _caught(error, _careful and self.debug)
+                result = self.result = failure_of(error, True, _careful and self.debug)
             if type(result) not in _DIVERTING:
                 if self._callbacks is None:
                     return
@@ -401,6 +401,7 @@ class Deferred(Diverts, Generic[_T]):
         if type(pending) is not list:
             pending = self._callbacks = [] if pending is None else [pending]
         steps = iter(pending)  # and what is added while it runs
+        plain = None  # the type of the last result that went simply to the next callback; most have the same
         for step in steps:
             try:
                 if type(step) is not tuple:
@@ -423,18 +424,22 @@ class Deferred(Diverts, Generic[_T]):
                         return following  # type: ignore[no-any-return]
                     result = None
                 failed = 0
-                if type(result) in _DIVERTING:
-                    if isinstance(result, Deferred):
-                        result = self.result = self._result_of(result, step)
+                kind = type(result)
+                if kind is not plain:
+                    if kind not in _DIVERTING:
+                        plain = kind
+                    else:
                         if isinstance(result, Deferred):
-                            self._callbacks = list(steps) or None
-                            self._runningCallbacks = False
-                            return None
-                    if isinstance(result, Failure):
-                        failed = 1
+                            result = self.result = self._result_of(result, step)
+                            if isinstance(result, Deferred):
+                                self._callbacks = list(steps) or None
+                                self._runningCallbacks = False
+                                return None
+                        if isinstance(result, Failure):
+                            failed = 1
                 self.result = result
             except BaseException as error:
-                result = self.result = _caught(error, _careful and self.debug)
+                result = self.result = failure_of(error, True, _careful and self.debug)
                 failed = 1
         self._callbacks = None
         self._runningCallbacks = False
@@ -577,12 +582,6 @@ def _init_and_note(self: Deferred[Any], canceller: Callable[[Deferred[Any]], obj
 def _with(call: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """A callback as it is kept. None is kept so that calling it fails, not so that the result passes."""
     return (call, args, kwargs) if args or kwargs or call is None else call
-
-
-def _caught(error: BaseException, debug: bool) -> Failure:
-    """The Failure of an exception that our caller has just caught; its frame is left out if there are others."""
-    tb = error.__traceback__
-    return failure_of(error, (tb and tb.tb_next) or tb, debug)
 
 
 def _hand_over(giver: Deferred[Any], step: tuple[Any, Deferred[Any], None]) -> Deferred[Any] | None:

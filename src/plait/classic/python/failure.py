@@ -299,8 +299,14 @@ class Failure(Diverts, BaseException):
 _bare: Callable[[type[Failure]], Failure] = BaseException.__new__
 
 
-def failure_of(error: BaseException, tb: TracebackType | None, captureVars: bool = False) -> Failure:
-    """`Failure(error, None, tb, captureVars)` at half its cost, where Failure is as it was defined."""
+def failure_of(error: BaseException, caught: bool = False, captureVars: bool = False) -> Failure:
+    """`Failure(error)` at half its cost, where Failure is as it was defined.
+
+    With `caught`, the caller has just caught it: the caller's own frame is left out, if there are others.
+    """
+    tb = error.__traceback__
+    if caught and tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
     if captureVars or Failure.__init__ is not _plain_init:
         return Failure(error, None, tb, captureVars)
     failure = _bare(Failure)
