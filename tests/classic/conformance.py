@@ -99,6 +99,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "internet.endpoints": {
         name: type(name, (), {}) for name in ("_SystemdParser", "_TCP6ServerParser", "_StandardIOParser")
     },
+    "protocols.tls": {"SomeConnectionCreator": Any},
     "internet.tcp": dict.fromkeys(
         (
             "_BuffersLogs",
@@ -131,6 +132,23 @@ NOT_APPLICABLE = {
     "twisted.test.test_threadpool.ThreadPoolTests.test_q": "reads the private _queue",
     "twisted.test.test_threadpool.ThreadPoolTests.test_callbackContext": "looks into the tracker of python.context",
     "twisted.internet.test.test_endpoints.WrapClientTLSTests.test_noOpenSSL": "wants TLS to need pyOpenSSL",
+    "twisted.internet.test.test_endpoints.TLSEndpointsTests": (
+        "passes sendServerName, which the standard library's ssl, whose check of a name is bound to sending it, has not"
+    ),
+    **_each(
+        "twisted.internet.test.test_endpoints",
+        "reads what pyOpenSSL, which TLS does without here, has: a method by its number, a Context",
+        "SSLClientStringTests.test_ssl SSLClientStringTests.test_sslSimple SSLClientStringTests.test_sslWithDefaults "
+        "ServerStringTests.test_ssl ServerStringTests.test_sslNoTrailingNewlinePem "
+        "ServerStringTests.test_sslWithDefaults",
+    ),
+    **_each(
+        "twisted.internet.test.test_endpoints",
+        "reads a private name: _loadCAsFromDir, _dhFile, _TLSServerEndpoint, _creatorCallable",
+        "SSLClientStringTests.test_unreadableCertificate ServerStringTests.test_sslDHparameters "
+        "ServerStringTests.test_tls WrapClientTLSParserTests.test_tlsWithDefaults "
+        "WrapClientTLSParserTests.test_utf8Encoding",
+    ),
     "twisted.test.test_internet.ConnectorReprTests.test_tcp_repr": "wants the name of Twisted's module in the repr",
     "twisted.test.test_internet.ThreePhaseEventTests.test_finishedBeforeTriggersCleared": "reads the private state",
     **_each(

@@ -33,12 +33,13 @@ async def says_hello(client: Any) -> None:
 
 
 async def test_tcp_by_text(tmp_path: Path) -> None:
-    """IPv4 and IPv6, by position and by name."""
+    """IPv4 and IPv6, by position and by name; a client's may be bytes."""
     for server, host in (("tcp:0:interface=127.0.0.1", "127.0.0.1"), (r"tcp6:0:interface=\:\:1", r"\:\:1")):
         port = await fired(endpoints.serverFromString(reactor, server).listen(serving(Echo)))
         number = port.getHost().port
         await says_hello(endpoints.clientFromString(reactor, f"tcp:{host}:{number}"))
         await says_hello(endpoints.clientFromString(reactor, f"tcp:host={host}:port={number}:timeout=5"))
+        await says_hello(endpoints.clientFromString(reactor, f"tcp:{host}:{number}".encode()))
         await says_hello(endpoints.HostnameEndpoint(reactor, host.replace("\\", ""), number))
         await fired(port.stopListening())
 

@@ -797,8 +797,10 @@ def _tokens(description: str) -> Iterator[tuple[str | None, str]]:
     yield _STRING, current
 
 
-def _parse(description: str) -> tuple[list[str], dict[str, str]]:
-    """The arguments of a text: those without a name, and those with one."""
+def _parse(description: str | bytes) -> tuple[list[str], dict[str, str]]:
+    """The arguments of a text, which may be encoded in UTF-8: those without a name, and those with one."""
+    if isinstance(description, bytes):
+        description = description.decode()
     args: list[str] = []
     named: dict[str, str] = {}
     pending: list[str] = []
@@ -1097,7 +1099,7 @@ def _client_tls(reactor: Any, args: list[str], named: dict[str, str]) -> Any:
     return wrapClientTLS(_contexts.optionsForClientTLS(host, **options), endpoint)
 
 
-def clientFromString(reactor: Any, description: str) -> Any:
+def clientFromString(reactor: Any, description: str | bytes) -> Any:
     """The client endpoint that a text means. ValueError for a kind there is none of.
 
     `tcp:HOST:PORT` (timeout, bindAddress); `ssl:HOST:PORT` (the same, privateKey, certKey, caCertsDir, hostname);
