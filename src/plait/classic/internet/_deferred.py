@@ -182,14 +182,8 @@ class Deferred(Diverts, Generic[_T]):
         return self
 
     def _add(self, step: Any) -> Deferred[_T]:
-        """Add a step as it is kept. The same lines stand in the methods above, where a call would cost a third."""
-        pending = self._callbacks
-        if pending is None:
-            self._callbacks = step
-        elif type(pending) is list:
-            pending.append(step)
-        else:
-            self._callbacks = [pending, step]
+        """Add a step as it is kept. The same stands in the methods above, where calls would cost a third."""
+        self._append(step)
         if self.called:
             self._runCallbacks()
         return self
@@ -339,11 +333,13 @@ class Deferred(Diverts, Generic[_T]):
         self._run()
 
     def _run(self) -> None:
-        """`_run_all`, with the shortest way for one step."""
+        """Run what is pending, and whatever goes on elsewhere by that."""
         step = self._callbacks
         kind = type(step)
         if kind is list or step is None:
-            self._run_all()
+            following = self._run_steps()
+            if following is not None:
+                _follow(self, following)
             return
         # What most Deferreds live through, by itself: one step.
         following = self._callbacks = None
@@ -384,10 +380,6 @@ class Deferred(Diverts, Generic[_T]):
                     return
             elif isinstance(result, Deferred):
                 return
-        self._run_all()
-
-    def _run_all(self) -> None:
-        """Run what is pending, and whatever goes on elsewhere by that."""
         following = self._run_steps()
         if following is not None:
             _follow(self, following)
@@ -396,12 +388,15 @@ class Deferred(Diverts, Generic[_T]):
         """Run what is pending here. Returns the Deferred that has to be run next, before the rest of this one."""
         self._runningCallbacks = True
         result = self.result
-        failed = 1 if type(result) in _DIVERTING and isinstance(result, Failure) else 0
+        plain: type | None = type(result)  # what goes simply to the next callback; most results have one type
+        failed = 0
+        if plain in _DIVERTING:
+            plain = None
+            failed = 1 if isinstance(result, Failure) else 0
         pending = self._callbacks
         if type(pending) is not list:
             pending = self._callbacks = [] if pending is None else [pending]
         steps = iter(pending)  # and what is added while it runs
-        plain = None  # the type of the last result that went simply to the next callback; most have the same
         for step in steps:
             try:
                 if type(step) is not tuple:
