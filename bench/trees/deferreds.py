@@ -17,12 +17,16 @@ from typing import Any
 
 WARM = 3000
 
+TEN = f"{'d.addCallback(same); ' * 10}d.callback(1)"
+
 ROWS = {
     "an empty class": "Empty()",
+    "one in a list": "d = Least(); d.addCallback(same); d.callback(1)",
+    "ten in a list": f"d = Least(); {TEN}",
     "create": "Deferred()",
     "succeed": "succeed(1)",
     "one callback": "d = Deferred(); d.addCallback(same); d.callback(1)",
-    "ten callbacks": f"d = Deferred(); {'d.addCallback(same); ' * 10}d.callback(1)",
+    "ten callbacks": f"d = Deferred(); {TEN}",
     "callback and errback": "d = Deferred(); d.addCallback(same); d.addErrback(drop); d.callback(1)",
     "errback": "d = Deferred(); d.addErrback(drop); d.errback(error)",
     "a callback that raises": "d = Deferred(); d.addCallback(fails); d.addErrback(drop); d.callback(1)",
@@ -48,6 +52,26 @@ class Empty:
 
     def __init__(self, canceller: Any = None) -> None:
         pass
+
+
+class Least:
+    """Callbacks that are kept and called, one after the other, and nothing else."""
+
+    __slots__ = ("callbacks", "result")
+
+    def __init__(self, canceller: Any = None) -> None:
+        self.callbacks: list[Any] = []
+
+    def addCallback(self, callback: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N802
+        """Keep it."""
+        self.callbacks.append(callback)
+        return self
+
+    def callback(self, result: Any) -> None:
+        """Call all."""
+        for callback in self.callbacks:
+            result = callback(result)
+        self.result = result
 
 
 def same(result: Any) -> Any:
@@ -93,7 +117,7 @@ def turns(package: str) -> dict[str, Callable[[int], None]]:
     names = {name: getattr(defer, name) for name in ("Deferred", "succeed", "ensureDeferred")}
     names |= {"same": same, "drop": drop, "fails": fails, "awaits": awaits, "awaits_ten": awaits_ten}
     names |= {"yields": defer.inlineCallbacks(yields), "yields_ten": defer.inlineCallbacks(yields_ten)}
-    names |= {"error": ValueError(), "Empty": Empty}
+    names |= {"error": ValueError(), "Empty": Empty, "Least": Least}
     loops: dict[str, Callable[[int], None]] = {}
     for row, statement in ROWS.items():
         exec(f"def loop(count):\n for _ in range(count):\n  {statement}\n", names)
