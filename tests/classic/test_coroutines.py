@@ -254,6 +254,37 @@ def test_a_run_without_waiting_leaves_no_garbage(run: Run) -> None:
         gc.enable()
 
 
+@both
+def test_what_was_waited_for_is_let_go_at_the_end(run: Run) -> None:
+    """The Deferred of a run that has ended refers to nothing but the result."""
+    gc.disable()
+    try:
+        waited: Deferred[Any] = Deferred()
+        gone = weakref.ref(waited)
+        d = run(waited)
+        waited.callback(1)
+        del waited
+        assert gone() is None
+        assert d.result == [1]
+    finally:
+        gc.enable()
+
+
+@both
+def test_errors_are_logged_once_by_who_has_them_last(run: Run) -> None:
+    """That of the run, if nobody has handled it; not that of what it waited for."""
+    with unhandled() as events:
+        failed, later = fail(Oops("there")), Deferred[Any]()
+        one, two = run(failed), run(later)
+        later.errback(Oops("later"))
+        del one, two
+        gc.collect()
+        told = [event["log_failure"].getErrorMessage() for event in events if "log_failure" in event]
+        del failed, later
+    assert sorted(told) == ["later", "there"]
+    assert len(events) == 4
+
+
 def test_one_that_is_never_resumed_is_closed_when_it_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quietly, though it and what it waits for refer to each other."""
     closed: list[str] = []
@@ -366,7 +397,8 @@ def test_one_whose_deferred_was_fired_by_others_loses_no_error() -> None:
         d.callback(None)
         waited.callback(None)
         assert d.result is None
-        waited.addErrback(lambda failure: failure.trap(defer.AlreadyCalledError))
+        assert waited.result.type is defer.AlreadyCalledError
+        waited.addErrback(lambda _: None)
     assert "lost" in [event["log_failure"].getErrorMessage() for event in events if "log_failure" in event]
 
 

@@ -458,7 +458,10 @@ def test_errors_that_were_handled_or_handed_on_are_not_logged() -> None:
         paused: Deferred[Any] = Deferred()
         paused.pause()
         paused.errback(Oops())
-        del failed, later, paused
+        again: Deferred[Any] = Deferred()
+        again.pause()
+        again.callback(Failure(Oops()))
+        del failed, later, paused, again
     assert events == []
 
 

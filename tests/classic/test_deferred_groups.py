@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import EPERM
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def test_a_race_is_won_by_the_first_result() -> None:
         runners[0].errback(Oops())
         runners[2].callback("won")
         assert final.result == (2, "won")
+        assert runners[1].called
         runners[1].callback("too late")
     assert events == []
     assert [runner.result for runner in runners] == [None, None, None]
@@ -266,8 +268,14 @@ def test_waiting_for_a_file_lock_ends_by_time_or_by_cancelling(tmp_path: Path, c
         failed.addErrback(lambda _: None)
 
 
-def test_a_file_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path, clock: Clock) -> None:
-    """`clean` says that it was left behind; one that another process has cannot be unlocked."""
+def test_a_file_lock_of_a_process_that_is_gone_is_taken_over(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`clean` says that it was left behind; one that another process has, of whomever, cannot be unlocked."""
+
+    def another_users(*_: int) -> None:
+        raise PermissionError(EPERM, "not permitted")
+
     name = str(tmp_path / "lock")
     child = os.fork()
     if not child:
@@ -279,6 +287,8 @@ def test_a_file_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path, clo
     assert lock.clean is False
     lock.unlock()
     os.symlink(str(os.getppid()), name)
+    assert not lock.lock()
+    monkeypatch.setattr(os, "kill", another_users)
     assert not lock.lock()
     with pytest.raises(ValueError, match="not owned by this process"):
         lock.unlock()

@@ -134,3 +134,4 @@ def test_one_of_another_is_a_copy() -> None:
     assert (copy.value, copy.tb, vars(copy)["note"]) == (failure.value, failure.tb, "kept")
     copy.cleanFailure()
     assert failure.tb is not None
+    assert copy.value.__traceback__ is None
