@@ -276,6 +276,10 @@ def put_in_place() -> None:
         setattr(importlib.import_module(f"{OURS}.{module}"), private, getattr(importlib.import_module(home), name))
 
 
+SECONDS = 20.0
+"""How long a test may take. Trial's own two minutes are what tests that do not apply would wait for."""
+
+
 # -- one module of tests, in this process -----------------------------------------------------------------------
 
 
@@ -287,8 +291,9 @@ def run_tests(name: str, on: str) -> dict[str, str]:
             vars(sys.modules[stub]).update(names)
     if on == "plait":
         put_in_place()
-    from twisted.trial import reporter, runner
+    from twisted.trial import reporter, runner, util
 
+    util.DEFAULT_TIMEOUT_DURATION = SECONDS
     outcomes: dict[str, str] = {}
 
     class Collect(reporter.TestResult):  # type: ignore[misc,unused-ignore]
