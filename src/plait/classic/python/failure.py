@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from importlib import import_module
 from inspect import getmro, isclass
 from io import StringIO
-from itertools import count as _counting
+from itertools import count
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
@@ -45,7 +45,8 @@ DO_POST_MORTEM = True
 
 _NEITHER_CAPTURED = " [Capture of Locals and Globals disabled (use captureVars=True)]\n"
 
-_next_number = _counting(1).__next__
+_numbers = count(1)
+_debug_mode = False
 
 
 class DefaultException(Exception):
@@ -117,7 +118,7 @@ class Failure(Diverts, BaseException):
                 exc_tb = exc_value.__traceback__
             except AttributeError:  # no exception at all, which is put up with
                 pass
-        self.count = _next_number()
+        self.count = next(_numbers)
         self.type = exc_type
         self.value = exc_value
         self.tb = exc_tb
@@ -300,17 +301,17 @@ _bare: Callable[[type[Failure]], Failure] = BaseException.__new__
 
 
 def failure_of(error: BaseException, caught: bool = False, captureVars: bool = False) -> Failure:
-    """`Failure(error)` at half its cost, where Failure is as it was defined.
+    """`Failure(error)` at half its cost, where no variables are captured and no debugger is to be opened.
 
     With `caught`, the caller has just caught it: the caller's own frame is left out, if there are others.
     """
     tb = error.__traceback__
-    if caught and tb is not None and tb.tb_next is not None:
-        tb = tb.tb_next
-    if captureVars or Failure.__init__ is not _plain_init:
+    if caught and tb is not None:
+        tb = tb.tb_next or tb
+    if captureVars or _debug_mode:
         return Failure(error, None, tb, captureVars)
     failure = _bare(Failure)
-    failure.count = _next_number()
+    failure.count = next(_numbers)
     failure.type = type(error)
     failure.value = error
     failure.tb = tb
@@ -416,4 +417,6 @@ def _init_and_debug(
 
 def startDebugMode() -> None:
     """From now on, open pdb at the exception whenever a Failure is made of one that has a traceback."""
+    global _debug_mode
+    _debug_mode = True
     Failure.__init__ = _init_and_debug  # type: ignore[method-assign]
