@@ -485,6 +485,9 @@ def test_under_debugging_a_second_firing_tells_who_made_it_and_who_fired_it() ->
     def fire(d: Deferred[Any]) -> None:
         d.callback(None)
 
+    async def returns() -> None:
+        pass
+
     assert defer.getDebugging()
     assert Deferred.debug
     d = make()
@@ -497,17 +500,28 @@ def test_under_debugging_a_second_firing_tells_who_made_it_and_who_fired_it() ->
     assert created[-2].endswith(" in make")
     assert invoked[-2].endswith(" in fire")
     assert "_deferred.py" not in raised.value.args[0]
+    with pytest.raises(defer.AlreadyCalledError, match="First Invoker"):
+        defer.ensureDeferred(returns()).callback(None)
 
 
 @pytest.mark.usefixtures("debugging")
 def test_under_debugging_a_failure_holds_variables_and_the_log_tells_the_stacks() -> None:
-    """And the stack of the creation is that of whoever called `succeed` or `inlineCallbacks`."""
+    """And the stack of the creation ends with whoever called `succeed`, `fail` or a coroutine."""
+
+    async def fails() -> None:
+        oops()
+
     with unhandled() as events:
         d = succeed(None).addCallback(oops)
         assert dict(d.result.frames[0][3])["_"] is None
         del d
-    assert events[1]["log_format"] == "(debug: {debugInfo})"
-    assert "test_under_debugging_a_failure" in events[1]["debugInfo"]
+        fail(Oops())
+        defer.ensureDeferred(fails())
+    assert len(events) == 6
+    for event in events[1::2]:
+        assert event["log_format"] == "(debug: {debugInfo})"
+        created = [line for line in event["debugInfo"].splitlines() if line.startswith(" C:")]
+        assert created[-2].endswith(" in test_under_debugging_a_failure_holds_variables_and_the_log_tells_the_stacks")
 
 
 def test_one_deferred_can_be_debugged_by_itself() -> None:

@@ -73,7 +73,8 @@ def _outcome(error: BaseException) -> Any:
 
 def start(generator: Any) -> Deferred[Any]:
     """Run a coroutine or generator that waits for Deferreds; see `fromCoroutine` and `inlineCallbacks`."""
-    deferred = Deferred() if _deferred._careful else _new(Deferred)
+    careful = _deferred._careful
+    deferred = Deferred() if careful else _new(Deferred)
     deferred.called = deferred._runningCallbacks = False
     deferred.paused = 0
     deferred._callbacks = deferred._canceller = None
@@ -98,7 +99,7 @@ def start(generator: Any) -> Deferred[Any]:
             awaited._add(step)
         return deferred
     _idle.append(send)
-    if type(deferred.result) in _DIVERTING:
+    if careful or type(deferred.result) in _DIVERTING:
         deferred.callback(deferred.result)
     else:
         deferred.called = True

@@ -13,8 +13,9 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
-_CALLERS = "plait.classic.internet._deferred"
-"""Frames of this module, at the end of a stack, are of no interest."""
+_MODULES = ("_debugging", "_deferred", "_coroutines", "_making", "_groups", "_locks")
+_OURS = {f"plait.classic.internet.{name}" for name in _MODULES}
+"""Frames of these modules, at the end of a stack, are of no interest."""
 
 
 class DebugInfo:
@@ -70,6 +71,6 @@ def logger() -> Any:
 def _stack() -> list[str]:
     """The lines of the stack, without our own frames at its end."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__") in (__name__, _CALLERS):
+    while frame is not None and frame.f_globals.get("__name__") in _OURS:
         frame = frame.f_back
     return [line for entry in traceback.format_stack(frame) for line in entry.splitlines()]
