@@ -16,8 +16,9 @@ How it is kept
 Most Deferreds live through a callback or two, so these cost least. `_callbacks` is None, one step, or a list of steps.
 A step is a callback for results alone, as it was given; or a pair of what is called with a result and with a Failure,
 each None for "pass it by", or a tuple with its arguments; or a longer tuple, for what waits for the result: a function
-to be called with this Deferred and the step, and what that needs. What few ever need (the guard of an unhandled
-error, debugging, attributes that users set) is in `__dict__`, which is empty for all others.
+to be called with this Deferred and the step, and what that needs. `_runningCallbacks` is there once it was fired. What
+few ever need (the guard of an unhandled error, debugging, attributes that users set) is in `__dict__`, which is empty
+for all others.
 
 The lines that are written out where a call would be shorter were measured: a call costs as much as a callback.
 """
