@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,11 +19,13 @@ import quiet
 from clock import QuietLoop
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from world import BEHAVIOURS, CHECKS, ENDS, Plan, class_of
+from reloads import Switching
+from tree import Frame, Part, Spec, Tree
+from world import BEHAVIOURS, CHECKS, ENDS, Plan
 
 from model import LEGAL, RUNNING, Command, Model, Node
-from plait import Application, Policy, State
-from plait.errors import IllegalTransition
+from plait import Application, Options, Runner, State, events
+from plait.errors import IllegalTransition, LifecycleError, ReloadFailed
 
 DEFECTS = (AssertionError, AttributeError, IllegalTransition, TypeError, KeyError, asyncio.InvalidStateError)
 """What only the kernel could have raised here."""
@@ -34,17 +35,6 @@ edges: Counter[tuple[State, State]] = Counter()
 seen: Counter[str] = Counter()
 """What else was seen."""
 steps = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """One service of a tree: numbers are looked up modulo what there is."""
-
-    plan: Plan
-    group: int
-    needs: tuple[int, ...]
-    policy: tuple[tuple[str, Any], ...]
-    strategy: str
 
 
 def _often(*values: Any) -> st.SearchStrategy[Any]:
@@ -62,6 +52,7 @@ PLANS = st.one_of(
         pause=_often(False, True),
         check=_often(False, False, True),
         enters=_often(False, False, True),
+        takes=_often(False, True),
     ),
     st.builds(Plan, run=_often("plain", "unpaused", "heeds"), manual=st.just(True), pause=st.booleans()),
     st.builds(
@@ -85,6 +76,7 @@ POLICIES = st.sampled_from(
         (("significant", True), ("restart", "never")),
         (("on_exhausted", "park"),),
         (("on_exhausted", "park"), ("restart", "always")),
+        (("placement", "one"),),
         (("start_timeout", 2.0), ("stop_timeout", 1.0), ("drain_timeout", 1.0), ("pause_timeout", 1.0)),
     ]
 )
@@ -101,12 +93,18 @@ TREES = st.lists(SPECS, min_size=1, max_size=7)
 PLACES = st.integers(0, 8)
 VERBS = st.sampled_from(["start", "stop", "pause", "resume", "restart", "start", "stop"])
 HOOKS = st.sampled_from(
-    ["on_start", "on_start", "on_stop", "on_drain", "on_pause", "on_resume", "exit", "check", "ready"]
+    ["on_start", "on_start", "on_stop", "on_drain", "on_pause", "on_resume", "exit", "check", "ready", "on_reload"]
 )
 HOWS = st.sampled_from([*BEHAVIOURS, "slow", "slow", "fail", "fail", "fail_late"])
 THEN = st.sampled_from([0, -1, -2, -3, -5, 0.3, 0.3, 1.1, 3.0, 12.0, 70.0])
 """What passes after a step: turns of the loop, if negative, else seconds."""
 LASTING = st.sampled_from([0, -1, 0.3, 3.0, 12.0, 70.0, 70.0, 800.0])
+
+
+class ModelOptions(Options):
+    """What a reload reads."""
+
+    turn: int = 0
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -115,11 +113,34 @@ class Lifecycle(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = QuietLoop()
-        self.model = Model(self.loop.time)
-        self.calls: dict[asyncio.Task[None], Command] = {}
+        self.loop.clock.quiet = self._quiet
+        self.calls: dict[asyncio.Task[Any], Command | None] = {}
         self.names = 0
         self.is_over = False
-        self.loop.clock.quiet = self._quiet
+        self.runner: Runner | None = None
+        self.environ: dict[str, str] = {}
+        self.parts: dict[str, Part] = {}
+        """What the next generation is made of, by path."""
+        self.trees: list[Tree] = []
+        """Those that are there, the one that serves first."""
+        self.built: Tree | None = None
+        """The one that was built last."""
+        self.switch: Switching | None = None
+        self.trouble: tuple[int, str, str] | None = None
+        """What a service of the next generation is to do."""
+
+    @property
+    def tree(self) -> Tree:
+        """The generation that serves."""
+        return self.trees[0]
+
+    @property
+    def model(self) -> Model:
+        return self.tree.model
+
+    @property
+    def services(self) -> dict[Node, Any]:
+        return self.tree.services
 
     @initialize(
         tree=TREES,
@@ -127,6 +148,7 @@ class Lifecycle(RuleBasedStateMachine):
         timeout=st.sampled_from([25.0, 25.0, 3.0, 100.0]),
         delay=st.sampled_from([0.0, 0.0, 0.0, 2.0]),
         troubles=st.lists(st.tuples(PLACES, HOOKS, HOWS), max_size=3),
+        reloads=_often(False, True),
         then=THEN,
     )
     def begin(
@@ -136,19 +158,34 @@ class Lifecycle(RuleBasedStateMachine):
         timeout: float,
         delay: float,
         troubles: list[tuple[int, str, str]],
+        reloads: bool,
         then: float,
     ) -> None:
-        self.app = Application("model", strategy=strategy, shutdown_timeout=timeout, shutdown_delay=delay)
-        model = self.model
-        model.root.policy, model.root.strategy, model.shutdown_delay = Policy(), strategy, delay
-        self.services: dict[Node, Any] = {model.root: self.app}
+        self.frame = Frame(strategy, timeout, delay)
+        first = Tree(self.loop.time, self.frame, {})
         for spec in tree:
-            self._plant(spec)
+            self._plant(first, spec)
+        self.parts = dict(first.parts)
+        if reloads:
+            self.runner = Runner(self._build, environ=self.environ)
+            self.runner.build()
+            assert self.built is not None
+            first = self.built
+        else:
+            self._watch(first)
+        self.trees = [first]
         for place, hook, how in troubles:
             self._trouble(self._at(place), hook, how, 1)
-        self.app.subscribe(self._see)
-        self._call("serve", model.root, self.app.serve)
+        self._call("serve", first.model.root, (self.runner or first.app).serve)
         self._go(then)
+
+    def _build(self, options: ModelOptions) -> Application:
+        self.built = Tree(self.loop.time, self.frame, self.parts)
+        self._watch(self.built)
+        return self.built.app
+
+    def _watch(self, tree: Tree) -> None:
+        tree.app.subscribe(partial(self._see, tree))
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -162,7 +199,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(verb=_often("restart", "pause", "resume", "stop", "start"), then=THEN)
     def command_all(self, verb: str, then: float) -> None:
         """A command of the application."""
-        self._call(verb, self.model.root, getattr(self.app, verb))
+        self._call(verb, self.model.root, self._stop if verb == "stop" else getattr(self.tree.app, verb))
         self._go(then)
 
     @rule(place=PLACES, what=st.sampled_from(ENDS), then=THEN)
@@ -201,7 +238,8 @@ class Lifecycle(RuleBasedStateMachine):
     def add(self, spec: Spec, starts: bool, then: float) -> None:
         """A service more, anywhere; one less, where there are many."""
         if len(self.services) < 8:
-            node = self._plant(spec)
+            node = self._plant(self.tree, spec)
+            self.parts[node.path] = self.tree.parts[node.path]
             if starts:
                 self._call("start", node, self.services[node].start)
         elif not (node := self._at(spec.group)).leaving and node.group is not None:
@@ -215,8 +253,22 @@ class Lifecycle(RuleBasedStateMachine):
         calls = [call for call in self.calls if not call.done()]
         if len(calls) > 1 or (calls and place == 0):
             call = calls[-1 - place % len(calls)]
-            self.model.cancel(self.calls[call])
+            command = self.calls[call]
+            if command is not None:
+                command.node.model.cancel(command)
             call.cancel()
+        self._go(then)
+
+    @rule(places=st.lists(PLACES, max_size=3), trouble=st.none() | st.tuples(PLACES, HOOKS, HOWS), then=THEN)
+    def reload(self, places: list[int], trouble: tuple[int, str, str] | None, then: float) -> None:
+        """With other arguments for these services, and maybe with trouble for those that hear of it first."""
+        if self.runner is not None and not self._begin_again():
+            paths = list(self.parts)
+            for path in {paths[place % len(paths)] for place in places} if paths else ():
+                if not self.parts[path].spec.plan.is_group:
+                    self.parts[path] = self.parts[path].turned()
+            self.environ["MODEL_TURN"] = str(int(self.environ.get("MODEL_TURN", "0")) + 1)
+            self._reload(trouble)
         self._go(then)
 
     @rule(then=LASTING)
@@ -234,9 +286,14 @@ class Lifecycle(RuleBasedStateMachine):
 
     def _begin_again(self) -> bool:
         """An application that has ended does nothing more of interest: start it."""
-        if self.model.root.is_live or self.loop.is_busy():
+        is_pending = any(command.node is self.model.root and command.verb != "serve" for command in self.model.commands)
+        if self.model.root.is_live or self.loop.is_busy() or is_pending:
             return False
-        self._call("start", self.model.root, self.app.start)
+        is_served = any(command.verb == "serve" for command in self.model.commands)
+        if self.runner is not None and not is_served and len(self.services) > 1:
+            self._call("serve", self.model.root, self.runner.serve)
+        else:
+            self._call("start", self.model.root, self.tree.app.start)
         return True
 
     def _tell(self, node: Node, what: str) -> None:
@@ -250,23 +307,13 @@ class Lifecycle(RuleBasedStateMachine):
         elif trigger is not None and not trigger.done():
             trigger.set_result(what)
 
-    def _plant(self, spec: Spec) -> Node:
-        model = self.model
-        groups = [node for node in self.services if node.plan.is_group]
+    def _plant(self, tree: Tree, spec: Spec) -> Node:
+        groups = tree.groups
         group = groups[spec.group % len(groups)]
         self.names += 1
-        needs = _needs(model, list(self.services), group, spec.needs)
-        policy = dict(spec.policy)
-        node = Node(model, f"s{self.names}", group, spec.plan, needs, Policy(**policy))
-        made = class_of(spec.plan)
-        service = made(strategy=spec.strategy) if spec.plan.is_group else made()
-        service.node = node
-        node.strategy, node.is_late = spec.strategy, model.root.is_live
-        model.nodes[node.path] = node
-        model.note(f"add {node.path} {spec.plan} needs {needs} {policy} {spec.strategy if spec.plan.is_group else ''}")
-        self.services[group].add(service, name=node.name, needs=["/" + need.path for need in needs], **policy)
-        self.services[node] = service
-        return node
+        spec = tree.placed(group, spec)
+        needs = tree.needs_of(group, spec)
+        return tree.plant(Part(group.path, f"s{self.names}", spec, tuple(need.path for need in needs)))
 
     def _trouble(self, node: Node, hook: str, how: str, times: int) -> None:
         if hook == "check":
@@ -275,31 +322,96 @@ class Lifecycle(RuleBasedStateMachine):
 
     def _call(self, verb: str, node: Node, call: Callable[[], Awaitable[Any]], **how: Any) -> None:
         async def body() -> None:
-            command = self.calls[task] = self.model.command(verb, node, **how)
+            command = self.calls[task] = node.model.command(verb, node, **how)
             try:
                 await call()
             except BaseException as error:
-                self.model.returned(command, error)
+                command.node.model.returned(command, error)
                 if isinstance(error, DEFECTS):
-                    self.model.expect(False, node, f"{verb} raised {error!r}")
+                    node.model.forbid(True, node, f"{verb} raised {error!r}")
             else:
-                self.model.returned(command, None)
+                command.node.model.returned(command, None)
 
         task = self.loop.create_task(body())
-        self.last = task
+        self.calls[task] = None
 
-    def _see(self, event: Any) -> None:
+    async def _stop(self) -> None:
+        if self.runner is not None and any(command.verb == "serve" for command in self.model.commands):
+            await self.runner.stop()
+        else:
+            await self.tree.app.stop()
+
+    def _reload(self, trouble: tuple[int, str, str] | None) -> None:
+        runner, model = self.runner, self.model
+        assert runner is not None
+
+        async def body() -> None:
+            model.note("--> reload")
+            try:
+                plan = await runner.reload()
+            except (ReloadFailed, LifecycleError) as error:
+                model.note(f"<-- reload: {error!r:.300}")
+            except BaseException as error:
+                model.note(f"<-- reload: {error!r:.300}")
+                model.forbid(not isinstance(error, asyncio.CancelledError), model.root, f"reload raised {error!r}")
+            else:
+                model.note(f"<-- reload: {plan.kind} {plan.changes}")
+
+        self.trouble = trouble
+        self.calls[self.loop.create_task(body())] = None
+
+    def _see(self, tree: Tree, event: Any) -> None:
+        if tree not in self.trees:
+            if not isinstance(event, events.StateChanged):
+                return  # it was only built, so far
+            self._begin_switch(tree)
+        if self.switch is not None:
+            self.switch.hear(tree, event)
         try:
-            self.model.see(event)
+            tree.model.see(event)
         except Exception as error:
-            self.model.problems.append(f"the model: {error!r} at {event}")
-            self.model.broken = error
-        for node in [node for node in self.services if self.model.nodes.get(node.path) is not node]:
-            del self.services[node]
+            tree.model.problems.append(f"the model: {error!r} at {event}")
+            tree.model.broken = error
+        if isinstance(event, events.ServiceRemoved):
+            self._removed(tree)
+        elif isinstance(event, events.ReloadEnded):
+            self._reloaded(event.outcome)
+
+    def _begin_switch(self, tree: Tree) -> None:
+        self.switch = Switching(self.tree, tree)
+        self.trees.append(tree)
+        if self.trouble is not None and len(tree.services) > 1:
+            place, hook, how = self.trouble
+            self._trouble(list(tree.services)[1:][place % (len(tree.services) - 1)], hook, how, 1)
+
+    def _removed(self, tree: Tree) -> None:
+        for path in [path for path in tree.parts if path not in tree.model.nodes]:
+            if tree is self.tree:
+                self.parts.pop(path, None)
+        tree.prune()
+
+    def _reloaded(self, outcome: str) -> None:
+        seen[f"reload: {outcome}"] += 1
+        made, now = self.built, self.tree
+        assert made is not None
+        if outcome in ("nothing", "live"):
+            others = [part for path, part in made.parts.items() if now.parts.get(path, part) != part]
+            now.model.forbid((not others) != (outcome == "nothing"), now.model.root, f"{outcome}, and not {others}")
+            not_told = [part for part in others if not part.spec.plan.takes]
+            now.model.forbid(not_told, now.model.root, f"live, and there are {not_told}")
+            now.parts.update({part.path: part for part in others})
+        if self.switch is not None:
+            self.switch.ended(outcome)
+            self.trees.remove(self.switch.new)
+            if outcome == "generation":
+                self.trees.insert(0, self.switch.new)
+            self.switch = None
 
     def _quiet(self) -> None:
-        if not self.is_over:
-            quiet.check(self.model)
+        is_reloading = any(command is None and not call.done() for call, command in self.calls.items())
+        for tree in self.trees if not self.is_over else ():
+            tree.model.is_served_on = is_reloading or any(other.model.root.is_live for other in self.trees)
+            quiet.check(tree.model)
 
     def _go(self, then: float) -> None:
         global steps
@@ -310,15 +422,17 @@ class Lifecycle(RuleBasedStateMachine):
                 self.loop.run_forever()
         elif then:
             self.loop.run_until_complete(asyncio.sleep(then))
-        quiet.compare(self.model, self.app.snapshot(), is_quiet=not self.loop.is_busy())
+        for tree in self.trees:
+            quiet.compare(tree.model, tree.app.snapshot(), is_quiet=not self.loop.is_busy())
         self._hold()
+        if self.switch is None:
+            self.trees[1:] = [tree for tree in self.trees[1:] if tree.model.root.is_live or tree.model.commands]
 
     def _hold(self) -> None:
-        model = self.model
         for context in self.loop.failures:
             if isinstance(context.get("exception"), DEFECTS) or context.get("exception") is None:
-                model.problems.append(f"reached the loop: {context}")
-        if model.problems:
+                self.model.problems.append(f"reached the loop: {context}")
+        for model in [tree.model for tree in self.trees if tree.model.problems]:
             self.is_over = True
             lines = [f"{when:10.4f} {text}" for when, text in [*model.trace[:12], *model.trace[-120:]]]
             broken = getattr(model, "broken", None)
@@ -327,11 +441,12 @@ class Lifecycle(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The application ends in time, and nothing is left of it."""
         try:
-            if hasattr(self, "app") and not self.is_over:
+            if self.trees and not self.is_over:
                 self._end()
         finally:
-            edges.update(self.model.edges)
-            seen.update(self.model.seen)
+            for tree in self.trees:
+                edges.update(tree.model.edges)
+                seen.update(tree.model.seen)
             self.is_over = True
             for task in asyncio.all_tasks(self.loop):
                 task.cancel()
@@ -340,30 +455,22 @@ class Lifecycle(RuleBasedStateMachine):
             self.loop.close()
 
     def _end(self) -> None:
-        app, model = self.app, self.model
         self._go(-1)
-        began = self.loop.time()
-        self._call("stop", model.root, app.stop)
-        most = app.shutdown_timeout + 0.1
+        model, most = self.model, self.frame.timeout + 0.1
+        self._call("stop", model.root, self._stop)
         self.loop.run_until_complete(asyncio.sleep(most))
-        model.expect(not model.root.is_live, model.root, f"it has not stopped within {most} s")
+        for tree in self.trees:
+            tree.model.forbid(tree.model.root.is_live, tree.model.root, f"it has not stopped within {most} s")
         self._hold()
-        assert began >= 0
-        assert not model.commands, model.commands
-        engine = app._root_engine
-        assert (engine.alive, engine.operations, len(engine.deadlines)) == (0, [], 0)
+        for tree in self.trees:
+            assert not tree.model.commands, tree.model.commands
+            engine = tree.app._root_engine
+            timers = len(engine.deadlines) if engine.is_open else 0
+            assert (engine.alive, engine.operations, timers) == (0, [], 0)
         self.loop.run_until_complete(asyncio.sleep(1000))
         left = asyncio.all_tasks(self.loop)
         assert not left, left
         self._hold()
-
-
-def _needs(model: Model, nodes: list[Node], group: Node, places: tuple[int, ...]) -> list[Node]:
-    """Of these places, those that a service of `group` can need without a cycle."""
-    around = [group, *group.above()]
-    later = {one for each in around for other in model.dependents(each) for one in other.below()}
-    able = [node for node in nodes[1:] if node not in around and not later & set(node.below()) and not node.leaving]
-    return list(dict.fromkeys(able[-1 - place] for place in places if place < len(able)))
 
 
 def table() -> str:

@@ -109,6 +109,8 @@ class StartOp:
     supervised: bool = False
     pending: set[Node] = field(default_factory=set)
     begun: set[Node] = field(default_factory=set)
+    lives: dict[Node, int] = field(default_factory=dict)
+    """Which incarnation of them."""
     doomed: bool = False
     """The last who waited was cancelled: it may be rolled back at any moment."""
     error: BaseException | None = None
@@ -218,6 +220,11 @@ class Node:
         return self is other or other in self.above()
 
     @property
+    def is_one(self) -> bool:
+        """Whether it runs only once, whatever there is of generations."""
+        return any(one.policy.placement == "one" for one in (self, *self.above()))
+
+    @property
     def is_live(self) -> bool:
         return self.state not in REST
 
@@ -250,11 +257,11 @@ class Node:
         due, now = self.due, self.model.now()
         if due is None or not due.told or due.at > now + EPS or (due.blocked is not None and due.blocked.left):
             return False
-        if due.after is not None and (due.after.due or due.after.state is STARTING):
+        if due.after is not None and (due.after.due or due.after.state in (STARTING, STOPPING)):
             return False
         if due.with_ is not None and due.with_.due and due.with_.due.at > now + EPS:
             return False
-        if any(need in op.pending for op in due.ops for need in self.needs):
+        if any(one in op.pending for op in due.ops for need in self.needs for one in need.below()):
             return False  # also if it had finished: it starts once more
         group = self.group
         return (group is None or (group.is_open and self.may_run)) and all(need.is_met for need in self.needs)
@@ -316,9 +323,12 @@ class Node:
                 life.finished = life.may_fall = True
         elif call.hook == "check":
             life.took_time = True
+        elif call.hook == "on_reload":  # if it cannot go back either
+            life.may_fall = life.took_time = True
         elif not isinstance(error, asyncio.CancelledError):
             life.may_fall = True
             life.raised.append(error)
+            self.model.note(f"{self!r} raises {error!r:.60} in {call.hook} of #{life.number}")
             if call.hook not in ("on_pause", "on_resume", "spawned"):
                 life.errors.append(error)
 
@@ -361,6 +371,10 @@ class Model:
         self.shutdown_delay = 0.0
         self.is_exact = True
         """Whether it still says what follows, and not only what must never be."""
+        self.is_changing = False
+        """Whether it is one of the two trees of a reload."""
+        self.is_served_on = False
+        """Whether what serves it has something else to wait for: a reload, or another tree that retires."""
         self.failed_at = -WINDOW
         """When a failure was last heard of."""
         self.trace: list[tuple[float, str]] = []
@@ -387,7 +401,8 @@ class Model:
         self.commands.append(command)
         self.note(f"--> {verb} {node!r} {how or ''}")
         if not self.is_exact:
-            node.leaving = node.leaving or verb == "remove"
+            if verb == "remove":
+                self._mark_leaving(node, **how)
         elif any(self.nodes.get(one.path) is not one for one in (node, *node.above())):
             command.waits = verb == "remove"  # it has been removed, maybe with the group that it is in
             command.must_raise = not command.waits
@@ -463,7 +478,7 @@ class Model:
     def _owe_below(self, group: Node, op: StartOp) -> None:
         """What is at rest below a group, and meant to be up, shall start."""
         for child in group.children:
-            if child.intent is not DOWN and not child.parked and not child.leaving:
+            if child.intent is not DOWN and not child.parked and not child.leaving and child.state is not STOPPING:
                 if not child.is_live:
                     self._owe(child, op)
                 self._owe_below(child, op)
@@ -544,15 +559,20 @@ class Model:
             one.owes_pause = one.owes_pause and one.wants_paused
 
     def _do_remove(self, command: Command, node: Node, *, dependents: bool) -> None:
-        leaving = self.dependents(node)
-        if leaving and not dependents:
-            command.must_raise = True
-            return
-        leaving.append(node)
+        leaving = self._mark_leaving(node, dependents=dependents)
+        command.must_raise = not leaving
+        if leaving:
+            self._withdraw([one for one in leaving if not one.is_live])
+            self.end(leaving, "remove")
+
+    def _mark_leaving(self, node: Node, *, dependents: bool) -> list[Node]:
+        """It, and who needs it, if those may go as well; nobody if they may not."""
+        leaving = [*self.dependents(node), node]
+        if len(leaving) > 1 and not dependents:
+            return []
         for one in leaving:
             one.leaving, one.intent = True, DOWN
-        self._withdraw([one for one in leaving if not one.is_live])
-        self.end(leaving, "remove")
+        return leaving
 
     def dependents(self, node: Node) -> list[Node]:
         """Who needs it or something in it, or what it is in, transitively."""
@@ -686,7 +706,8 @@ class Model:
             if op.supervised and culprit is not None and op.target.state is FAILED:
                 self._verdict(op.target, gave_up=culprit is not op.target)
 
-        self.end(op.begun, "rollback", then, target=op.target, cause=op.error).is_sure = is_sure
+        still = [node for node in op.begun if node.life.number == op.lives[node]]
+        self.end(still, "rollback", then, target=op.target, cause=op.error).is_sure = is_sure
         for node in due:
             if node.due is None and not any(node.within(one) for one in op.begun):
                 node.due = Due(at=self.now(), told=False)  # supervision has it back
@@ -863,10 +884,11 @@ class Model:
             missing = [one for one in missing if one.state is not STOPPED]
         self.forbid(missing, node, f"starts before what it needs: {missing}")
         self.expect(op, node, f"nobody starts it; due: {node.due}")
-        if op is not None:
-            op.begun.add(node)
         node.due = None
         node.life = Life(node.life.number + 1, self.now())
+        if op is not None:
+            op.begun.add(node)
+            op.lives[node] = node.life.number
         node.fell = node.finished = node.parked = node.gave_up = False
         node.error = None
 
@@ -940,6 +962,8 @@ class Model:
         if not turns and not self._may_fall(node, old):
             self._explain(node, old)
             turns = self._turns(node)
+        if node.life.may_fall:
+            turns = [ending for ending in turns if not self._is_to_drain(node.group, ending)]
         for ending in turns[:1]:
             ending.begun.add(node)
         if not turns:
@@ -1004,6 +1028,12 @@ class Model:
         timeout = 2 * EPS if is_cut else group.policy.drain_timeout
         calls = [call for call in group.life.calls if call.hook == "on_drain"]
         return any(must or self.now() < call.began + timeout - EPS for call in calls)
+
+    def _is_to_drain(self, group: Node | None, ending: Ending) -> bool:
+        """Whether its on_drain is still to be called."""
+        if group not in ending.left or group is None or group.state is not STOPPING or group.fell:
+            return False
+        return group.plan.drain and group.has_started and "on_drain" not in group.life.called
 
     def _fall_of_group(self, group: Node) -> None:
         """It failed of a hook of its own: its services stop, then it does."""

@@ -57,7 +57,7 @@ def check(model: Model) -> None:
 
 def _check_told(model: Model, nodes: list[Node]) -> None:
     """Events have said how well everybody does who runs, as long as the application does."""
-    if model.root.state not in READY:
+    if model.root.state not in READY or model.is_changing:
         return
     health = assess(model)
     for node in nodes:
@@ -117,8 +117,8 @@ def _check_calm(model: Model, nodes: list[Node]) -> None:
     if model.is_exact and model.doomed:
         return
     for command in model.commands:
-        is_serving = command.verb == "serve" and model.root.is_live and not command.cancelled
-        model.forbid(not is_serving, command.node, f"its {command.verb} does not return")
+        is_serving = model.is_served_on or (model.root.is_live and not command.cancelled)
+        model.forbid(command.verb != "serve" or not is_serving, command.node, f"its {command.verb} does not return")
     for op in model.starts:
         model.expect(False, op.target, f"its start waits for nothing: {op.pending}")
     for ending in model.endings:
@@ -141,8 +141,9 @@ def compare(model: Model, snapshot: Snapshot, *, is_quiet: bool) -> None:
     health = assess(model)
     for one in snapshot.walk():
         node = model.nodes[one.path]
+        intent = one.intent if model.is_changing and node.is_one else node.intent  # it may be ceded
         seen = (one.state, one.intent, one.incarnation, one.is_parked)
-        known = (node.state, node.intent, node.life.number, node.parked)
+        known = (node.state, intent, node.life.number, node.parked)
         model.forbid(seen != known, node, f"the snapshot says {seen}, the model {known}")
         if not model.is_exact:
             continue
@@ -165,9 +166,17 @@ def compare(model: Model, snapshot: Snapshot, *, is_quiet: bool) -> None:
 def _find(model: Model, snapshot: Snapshot) -> None:
     """Where all is calm, and nothing of what was counted matters any more, what follows can be said again."""
     nodes = list(model.root.below())
-    is_plain = all(node.state in READY or (node.state in (NEW, STOPPED, FAILED) and not node.plan.is_group) for node in nodes)
+    is_plain = all(
+        node.state in READY or (node.state in (NEW, STOPPED, FAILED) and not node.plan.is_group) for node in nodes
+    )
     is_waited_for = any(command.verb != "serve" or command.cancelled for command in model.commands)
-    if not is_plain or is_waited_for or any(map(_is_on_the_way, nodes)) or model.now() < model.failed_at + WINDOW:
+    if (
+        model.is_changing
+        or not is_plain
+        or is_waited_for
+        or any(map(_is_on_the_way, nodes))
+        or model.now() < model.failed_at + WINDOW
+    ):
         return
     model.starts, model.endings, model.ghosts, model.doomed = [], [], [], []
     for one in snapshot.walk():

@@ -486,3 +486,67 @@ async def test_who_cancels_what_has_failed_while_it_drains_does_not_cut_its_drai
         with pytest.raises(StopFailed):
             await stop
         assert not service.is_draining
+
+
+async def test_the_restart_of_an_application_that_never_ran_starts_it() -> None:
+    """As a restart of one that has stopped does."""
+    app = Application("model")
+    app.add(Worker())
+    await app.restart()
+    assert app.state is State.RUNNING
+    await app.stop()
+
+
+async def test_a_start_of_all_leaves_alone_what_is_in_a_group_that_is_stopping() -> None:
+    """It starts with its group, when that does."""
+    async with Application("model") as app:
+        group = app.add(Group(), name="group", restart="never")
+        ended, slow = group.add(Crasher(), name="ended", restart="never"), group.add(Lingering(), name="slow")
+        slow.starts = 1
+        await app.start()
+        await asyncio.sleep(0)
+        ended.told.set()
+        while ended.state is not State.FAILED:
+            await asyncio.sleep(0)
+        restart = asyncio.ensure_future(group.restart())
+        while slow.state is not State.STOPPING:
+            await asyncio.sleep(0)
+        await asyncio.gather(app.start())
+        assert ended.state is State.FAILED
+        slow.told.set()
+        await restart
+        assert ended.state is State.RUNNING
+
+
+async def test_what_had_finished_and_starts_once_more_is_waited_for_by_what_needs_the_group_that_it_is_in() -> None:
+    """Of a start of both."""
+    async with Application("model") as app:
+        group = app.add(Group(), name="group")
+        need, needing = group.add(Finishing(), name="need"), app.add(Finishing(), name="needing", needs=["group"])
+        await app.start()
+        while needing.state is not State.STOPPED or need.state is not State.STOPPED:
+            await asyncio.sleep(0)
+        need.slow = True
+        start = asyncio.ensure_future(app.start())
+        while need.state is not State.STARTING:
+            await asyncio.sleep(0)
+        assert needing.state is State.STOPPED
+        need.go.set()
+        await start
+        assert needing.state is not State.STOPPED or needing.runs == 2
+
+
+class Finishing(Service):
+    """Does its work, and is done; `slow` to start until `go` is set."""
+
+    slow, runs = False, 0
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def on_start(self) -> None:
+        if self.slow:
+            await self.go.wait()
+
+    async def run(self) -> None:
+        self.runs += 1

@@ -39,6 +39,8 @@ class Plan:
     pause: bool = False
     check: bool = False
     enters: bool = False
+    takes: bool = False
+    """Has on_reload, so arguments can be given to it while it runs."""
     manual: bool = False
     """Says itself when it is ready; it has a run, which does."""
 
@@ -227,6 +229,13 @@ class Actor(Service):
         await self._perform("spawned", "fail_late" if what == "fail" else what)
 
 
+class Part(Actor):
+    """A service that has an argument, which a reload changes."""
+
+    def __init__(self, turn: int = 0) -> None:
+        self.turn = turn
+
+
 class Entered(AbstractAsyncContextManager[None]):
     """What on_start enters."""
 
@@ -297,6 +306,11 @@ async def _check(self: Actor) -> Health | None:
     return degraded("on purpose") if level == "degraded" else None
 
 
+async def _on_reload(self: Part, turn: int = 0) -> None:
+    await self.act("on_reload")
+    self.turn = turn
+
+
 @cache
 def class_of(plan: Plan) -> type[Any]:
     """A class with just these hooks."""
@@ -317,4 +331,6 @@ def class_of(plan: Plan) -> type[Any]:
         hooks["readiness"] = "manual"
     if plan.is_group:
         return type("Nest", (Actor, Group), hooks)
-    return type("Part", (Actor,), hooks)
+    if plan.takes:
+        hooks["on_reload"] = _on_reload
+    return type("Part", (Part,), hooks)

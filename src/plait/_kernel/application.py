@@ -137,8 +137,6 @@ class Application(Group):
             raise LifecycleError(f"{self._record.subject} is {self._record.state.value} already")
         engine.ends_itself = ends_itself
         engine.on_failure = _nothing
-        engine.shutdown_delay = self.shutdown_delay
-        engine.shutdown_timeout = self.shutdown_timeout
         return engine
 
     async def _stop_whatever_comes(self) -> None:

@@ -237,6 +237,10 @@ def _stop_alone(engine: Engine, record: Record) -> Stop | None:
 async def restart(record: Record) -> None:
     """A new incarnation, of this service alone: stop, then start, paused if it was."""
     engine = engine_for(record, "restart")
+    if record is engine.root and record.state in AT_REST:
+        engine.open()
+    elif not engine.is_open:
+        _check_above(record)
     task = _restart_to_come(engine, record)
     if task is None:
         incarnation = record.incarnation

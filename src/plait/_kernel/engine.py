@@ -193,7 +193,7 @@ class Engine:
         self._watchers: dict[Record, asyncio.Future[None]] = {}
 
     def open(self) -> None:
-        """Take the running loop, and the context that every service's tasks begin with."""
+        """Take the running loop, the context that every service's tasks begin with, and the time to stop in."""
         loop = asyncio.get_running_loop()
         if getattr(self, "loop", None) is not loop:
             self.loop: asyncio.AbstractEventLoop = loop
@@ -204,6 +204,8 @@ class Engine:
         if not self.is_restarting:
             self.over: asyncio.Future[None] = loop.create_future()
             """Done when the application itself has stopped or failed, and does not start again."""
+        application: Any = self.root.service
+        self.shutdown_delay, self.shutdown_timeout = application.shutdown_delay, application.shutdown_timeout
         self.left_behind.clear()
         self.failures.clear()
         self.culprit = self.root

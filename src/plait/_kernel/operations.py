@@ -135,7 +135,8 @@ class Start(Ordered):
         self.waiters = 0
         self.interrupted = False
         """It was told to stop, and nothing failed."""
-        self.begun: dict[Record, None] = {}
+        self.begun: dict[Record, int] = {}
+        """What this has started, and which incarnation of it."""
         self.culprit = target
         """Whose failure it was."""
         self.undone: list[Record] = []
@@ -168,16 +169,20 @@ class Start(Ordered):
         for need in needs_of(record):
             if need in self._members or need.state is STARTING:
                 self._block(record, need)
-            elif not is_met(need):
+                continue
+            coming = [one for one in need.below() if one in self._members or one.state is STARTING]
+            if not is_met(need) and any(not one.met and one not in coming for one in need.below()):
                 self._skip(record, need)
                 return
+            for one in coming:  # also what had finished, and starts once more
+                self._block(record, one)
 
     def _begin(self, record: Record) -> None:
         if record not in self._members or record.state not in AT_REST:  # or another operation has begun it
             return
         need = missing(record) if record.needs and self.engine.ends > self._ends else None
         if need is None:
-            self.begun[record] = None
+            self.begun[record] = record.incarnation + 1
             self.engine.begin(record)
         elif need in self._members or need.state is STARTING:
             self._waits[record] = 1
@@ -314,7 +319,8 @@ class Start(Ordered):
         if not self.done.done():
             self.abort(None)
         elif not self.errors and not self.interrupted:
-            stop = Stop(self.engine, self.target, self.begun)
+            still = [record for record, incarnation in self.begun.items() if record.incarnation == incarnation]
+            stop = Stop(self.engine, self.target, still)
             stop.launch()
             return stop.done
         return self.done
@@ -351,6 +357,8 @@ def _to_start(engine: Engine, target: Record, omit: Callable[[Record], bool] | N
         if record is not target and (record.intent is DOWN or (record.care is not None and record.care.is_parked)):
             continue
         if omit is not None and omit(record):
+            continue
+        if record.state is STOPPING:  # what is in it starts with it, if that is to start again
             continue
         if record.state in AT_REST:
             yield record
@@ -415,8 +423,8 @@ class Stop(Ordered):
         return reversed(services)
 
     def stops(self, record: Record) -> bool:
-        """Whether a stop of `record` may join this one."""
-        return record is self.target
+        """Whether a stop of `record` may join this one, which may be of less than its target."""
+        return record is self.target and record in self._members
 
     def hurry(self, timeout: float) -> None:
         """It has only `timeout` seconds from now on: all its deadlines are cut, those that run included."""

@@ -245,7 +245,7 @@ class Supervision(kernel.Supervision):
             return False
         if care.blocked is not None and not care.blocked.done.done():
             return False
-        if (first := care.after) is not None and (first in self.waiting or first.state is STARTING):
+        if (first := care.after) is not None and (first in self.waiting or first.state in (STARTING, STOPPING)):
             return False
         if (first := care.alongside) is not None and first in self.waiting and first not in self._due:
             return False
@@ -447,7 +447,7 @@ def stop_application(engine: Engine, *, delay: float | None = None, restart: boo
         engine.stops += 1
         engine.restarts.pop(root, None)  # one that is commanded after this is another
     for operation in engine.operations:
-        if isinstance(operation, Stop) and operation.target is root:
+        if isinstance(operation, Stop) and operation.stops(root):
             return operation
     if root.state in AT_REST:
         if engine.is_open:
