@@ -33,7 +33,11 @@ def on_theirs(program: Program) -> list[object]:
 
 @pytest.fixture(scope="module", autouse=True)
 def only_what_is_made_from_now_on() -> Iterator[None]:
-    """Each run ends with a garbage collection, which is to look at little."""
+    """Each run ends with a garbage collection, which is to look at little, and to find all that the run has left.
+
+    Before its logging begins, Twisted keeps each event, with its Failure and what the frames of that refer to.
+    """
+    their_logger.globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
     gc.collect()
     gc.freeze()
     yield
