@@ -168,6 +168,8 @@ class Node:
         self.state, self.intent, self.since = NEW, UP, 0.0
         self.life = Life(0, 0.0)
         self.due: Due | None = None
+        self.was_due = False
+        """It is no longer, and that it was is still to be said."""
         self.fell = False
         """The present end is its own doing."""
         self.finished = False
@@ -671,6 +673,7 @@ class Model:
 
     def _forgive(self, node: Node) -> None:
         due, node.due = node.due, None
+        node.was_due = node.was_due or (due is not None and not due.told)
         for op in due.ops if due is not None else ():
             op.pending.discard(node)
             self._look_over(op)
@@ -821,7 +824,7 @@ class Model:
         due = node.due
         is_told_again = due is not None and (due.after or due.with_) and event.delay is None  # two have stopped it
         if due is None or due.told:
-            self.expect(is_told_again, node, f"nothing asks for a restart: {event.reason}")
+            self.expect(is_told_again or node.was_due, node, f"nothing asks for a restart: {event.reason}")
             return
         due.told = True
         self.expect(event.failures == node.failures, node, f"{event.failures} failures, not {node.failures}")
@@ -870,7 +873,7 @@ class Model:
         elif not self.is_exact:
             pass
         elif new is BACKOFF:
-            self.expect(node.due is not None, node, "in backoff, and nothing asks for a restart")
+            self.expect(node.due is not None or node.was_due, node, "in backoff, and nothing asks for a restart")
         elif new is STOPPED:
             if node.due is not None:
                 self._explain(node, old)
@@ -885,7 +888,7 @@ class Model:
         self.forbid(missing, node, f"starts before what it needs: {missing}")
         self.expect(op, node, f"nobody starts it; due: {node.due}")
         node.due = None
-        node.life = Life(node.life.number + 1, self.now())
+        node.life, node.was_due = Life(node.life.number + 1, self.now()), False
         if op is not None:
             op.begun.add(node)
             op.lives[node] = node.life.number

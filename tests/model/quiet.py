@@ -163,12 +163,16 @@ def compare(model: Model, snapshot: Snapshot, *, is_quiet: bool) -> None:
     model.forbid(len(health) != len(list(snapshot.walk())), model.root, "the snapshot holds others")
 
 
+def _is_left_alone(node: Node) -> bool:
+    """At rest, and nobody remembers anything of it."""
+    is_waiting = node.state is NEW and node.needs and node.intent is not DOWN
+    return node.state in (NEW, STOPPED, FAILED) and not node.plan.is_group and not is_waiting
+
+
 def _find(model: Model, snapshot: Snapshot) -> None:
     """Where all is calm, and nothing of what was counted matters any more, what follows can be said again."""
     nodes = list(model.root.below())
-    is_plain = all(
-        node.state in READY or (node.state in (NEW, STOPPED, FAILED) and not node.plan.is_group) for node in nodes
-    )
+    is_plain = all(node.state in READY or _is_left_alone(node) for node in nodes)
     is_waited_for = any(command.verb != "serve" or command.cancelled for command in model.commands)
     if (
         model.is_changing

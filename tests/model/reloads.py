@@ -20,7 +20,7 @@ class Switching:
     def __init__(self, old: Tree, new: Tree) -> None:
         self.old, self.new = old, new
         self.has_lost = False
-        """Something of the new tree has ended already, and what needs it may be away."""
+        """Something of the new tree has ended already, or was wanted otherwise: what needs it may not be there."""
         for tree in (old, new):
             tree.model.is_changing = True
             tree.model.note("switch begins")
@@ -33,6 +33,8 @@ class Switching:
 
     def hear(self, tree: Tree, event: events.Event) -> None:
         """Before the model of that tree does."""
+        if tree is self.new and isinstance(event, events.IntentChanged):
+            self.has_lost = True
         if not isinstance(event, events.StateChanged) or event.path not in tree.model.nodes:
             return
         node, other = tree.model.nodes[event.path], self.new if tree is self.old else self.old

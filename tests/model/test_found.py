@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from plait import Application, Group, Service, State, events
-from plait.errors import LifecycleError, StartFailed, StartInterrupted, StopFailed
+from plait.errors import ApplicationFailed, LifecycleError, StartFailed, StartInterrupted, StopFailed
 
 
 class Worker(Service):
@@ -550,3 +550,128 @@ class Finishing(Service):
 
     async def run(self) -> None:
         self.runs += 1
+
+
+class Stone(Worker):
+    """Takes `seconds` to stop, whoever cancels it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def on_stop(self) -> None:
+        await asyncio.sleep(self.seconds)
+
+
+@pytest.mark.virtual_clock
+async def test_what_an_operator_is_stopping_already_has_no_more_time_than_the_application() -> None:
+    """Its own deadline, which runs, is cut as well."""
+    app = Application("model", shutdown_timeout=3)
+    stone = app.add(Stone(100), stop_timeout=60)
+    await app.start()
+    first = asyncio.ensure_future(stone.stop())
+    while stone.state is not State.STOPPING:
+        await asyncio.sleep(0)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(StopFailed):
+        await app.stop()
+    assert asyncio.get_running_loop().time() - began < 3.1
+    with pytest.raises(StopFailed):
+        await first
+
+
+@pytest.mark.virtual_clock
+async def test_after_a_stop_that_was_short_of_time_deadlines_are_those_of_the_policies_again() -> None:
+    """When the application has started once more."""
+    app = Application("model", shutdown_timeout=3)
+    stone = app.add(Stone(5), stop_timeout=60)
+    await app.start()
+    with pytest.raises(StopFailed):
+        await app.stop()
+    await app.start()
+    await stone.stop()
+    await app.stop()
+
+
+@pytest.mark.virtual_clock
+async def test_an_application_that_was_only_started_keeps_its_time_before_the_first_stop() -> None:
+    """As one that is served does."""
+    app = Application("model", shutdown_delay=2)
+    app.add(Worker())
+    await app.start()
+    began = asyncio.get_running_loop().time()
+    await app.stop()
+    assert asyncio.get_running_loop().time() - began >= 2
+
+
+async def test_a_stop_of_all_while_a_start_of_all_is_rolled_back_stops_all() -> None:
+    """The roll-back stops only what that start has begun."""
+    app = Application("model")
+    worker, failing = app.add(Worker()), app.add(FailsToStartAgain(), name="failing", restart="never")
+    slow = app.add(SlowToStopAgain(), name="slow", restart="never")
+    await app.start()
+    await asyncio.sleep(0)
+    for service in (failing, slow):
+        service.told.set()
+        while service.state is not State.FAILED:
+            await asyncio.sleep(0)
+    start = asyncio.ensure_future(app.start())
+    while slow.state is not State.STOPPING:
+        await asyncio.sleep(0)
+    stop = asyncio.ensure_future(app.stop())
+    await asyncio.sleep(0)
+    slow.go.set()
+    await stop
+    with pytest.raises(StartFailed):
+        await start
+    assert (app.state, worker.state) == (State.STOPPED, State.STOPPED)
+
+
+class FailsToStartAgain(Crasher):
+    """At its second start."""
+
+    lives = 0
+
+    async def on_start(self) -> None:
+        self.lives += 1
+        await asyncio.sleep(0)
+        if self.lives == 2:
+            raise OSError("on purpose")
+
+
+class SlowToStopAgain(Crasher):
+    """In its second life, until `go`."""
+
+    lives = 0
+
+    async def on_start(self) -> None:
+        self.lives, self.go = self.lives + 1, asyncio.Event()
+
+    async def on_stop(self) -> None:
+        if self.lives == 2:
+            await self.go.wait()
+
+
+async def test_what_is_to_start_again_and_needs_what_is_lost_for_good_lets_the_application_end() -> None:
+    """Nobody waits for that."""
+    app = Application("model")
+    need = app.add(Crasher(), name="need", restart="never")
+    needing = app.add(Worker(), name="needing", needs=["need"])
+    serving = asyncio.ensure_future(app.serve())
+    await app.wait_ready()
+    await needing.stop()
+    need.told.set()
+    while need.state is not State.FAILED:
+        await asyncio.sleep(0)
+    with pytest.raises(LifecycleError):
+        await needing.restart()
+    async with asyncio.timeout(5):
+        with pytest.raises(ApplicationFailed):
+            await serving
+
+
+async def test_a_service_of_an_application_that_never_ran_cannot_be_restarted() -> None:
+    """The error says what to do."""
+    app = Application("model")
+    worker = app.add(Worker())
+    with pytest.raises(LifecycleError, match="start that"):
+        await worker.restart()

@@ -192,6 +192,7 @@ def retire(application: Application) -> Stop | None:
     """The old tree, whose successor serves: it drains and stops, and nobody shortens its services' deadlines."""
     engine = application._root_engine
     engine.ends_itself = False
+    engine.ceded[engine.root] = engine.root.intent
     engine.shutdown_timeout = math.inf
     return stop_application(engine, delay=0.0)
 

@@ -384,6 +384,7 @@ class Stop(Ordered):
         self._records = records
         self._delay = delay
         self._timeout = timeout
+        self._shrink: dict[Record, float] = {}
         self._then: Callable[[], object] = lambda: None
         self._begun: set[Record] = set()
         self.culprit = target
@@ -415,7 +416,7 @@ class Stop(Ordered):
 
     def _go(self) -> None:
         if self._timeout is not None:
-            self.engine.shrink = shrink(self._members, self._blocks, self._timeout - self._delay)
+            self._cut(self._timeout - self._delay)
         self._queue.extend(r for r in self._members if not self._waits.get(r) and r.parent not in self._members)
         self._pump()
 
@@ -429,9 +430,12 @@ class Stop(Ordered):
     def hurry(self, timeout: float) -> None:
         """It has only `timeout` seconds from now on: all its deadlines are cut, those that run included."""
         self.engine.shutdown_timeout = timeout
-        self.engine.shrink = shrink(self._members, self._blocks, timeout)
-        for record in self._members:
-            if record.life is not None:
+        self._cut(timeout)
+
+    def _cut(self, timeout: float) -> None:
+        self._shrink = self.engine.shrink = shrink(self._members, self._blocks, timeout)
+        for record in self._members if self._shrink else ():
+            if record.state is STOPPING and record.life is not None:  # it has begun, because of something else
                 record.life.hurry()
 
     def _begin(self, record: Record) -> None:
@@ -466,6 +470,8 @@ class Stop(Ordered):
         return self.cause if record is self.target else None
 
     def _complete(self) -> None:
+        if self._shrink is self.engine.shrink:  # or another stop has less time, or more
+            self.engine.shrink = {}
         self._close()
         self._then()
 

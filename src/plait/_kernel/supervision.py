@@ -214,6 +214,7 @@ class Supervision(kernel.Supervision):
             self.waiting[record] = self._due[record] = None
             if record.state in (STOPPED, FAILED):
                 self._engine.move(record, BACKOFF, record.error)
+        self.look()
 
     def is_due(self, record: Record) -> bool:
         return record in self._due
