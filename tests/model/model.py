@@ -375,6 +375,8 @@ class Model:
         """Whether it still says what follows, and not only what must never be."""
         self.is_changing = False
         """Whether it is one of the two trees of a reload."""
+        self.ends_itself = False
+        """Whether it ends when all its services have, which it does since it was first served."""
         self.is_served_on = False
         """Whether what serves it has something else to wait for: a reload, or another tree that retires."""
         self.failed_at = -WINDOW
@@ -413,6 +415,7 @@ class Model:
         return command
 
     def _do_serve(self, command: Command, node: Node) -> None:
+        self.ends_itself = True
         self._launch(command)
 
     def _do_start(self, command: Command, node: Node) -> None:
@@ -1186,7 +1189,8 @@ class Model:
             if other.policy.restart == "never" or other.intent is DOWN or other.leaving:
                 continue
             waits_itself = other.due is not None and other.due.after is None and other.due.with_ is None
-            if other in clearing.begun and not other.is_live and other.may_run and not waits_itself:
+            is_to_end = any(group in ending.left for ending in self.endings for group in other.above())
+            if other in clearing.begun and not (other.is_live or waits_itself or is_to_end) and other.may_run:
                 is_needed = other in needed
                 after, with_ = (None, node) if is_needed else (node, None)
                 other.due = Due(at=self.now(), told=False, after=after, with_=with_)
@@ -1228,7 +1232,13 @@ class Model:
     def is_finished(self) -> bool:
         """Whether every service has ended by itself."""
         services = [node for node in self.root.below() if not node.plan.is_group]
-        if self.starts or not services or any(node.is_live for node in services) or self.root.intent is not UP:
+        if (
+            not self.ends_itself
+            or self.starts
+            or not services
+            or any(node.is_live for node in services)
+            or self.root.intent is not UP
+        ):
             return False
         return all(map(self._has_ended, self.root.children))
 

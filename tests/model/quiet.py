@@ -117,8 +117,11 @@ def _check_calm(model: Model, nodes: list[Node]) -> None:
     if model.is_exact and model.doomed:
         return
     for command in model.commands:
-        is_serving = model.is_served_on or (model.root.is_live and not command.cancelled)
-        model.forbid(command.verb != "serve" or not is_serving, command.node, f"its {command.verb} does not return")
+        is_serving = model.root.is_live and not command.cancelled and command.verb == "serve"
+        is_serving = is_serving or model.is_served_on
+        model.forbid(
+            command.verb not in ("serve", "stop") or not is_serving, command.node, f"its {command.verb} does not return"
+        )
     for op in model.starts:
         model.expect(False, op.target, f"its start waits for nothing: {op.pending}")
     for ending in model.endings:

@@ -24,7 +24,7 @@ class Switching:
         for tree in (old, new):
             tree.model.is_changing = True
             tree.model.note("switch begins")
-        new.model.is_exact = False
+        new.model.is_exact, new.model.ends_itself = False, True
         old.model.is_exact = old.model.is_exact and not any(node.is_one for node in old.services)
         for node in old.services:
             there = new.model.nodes.get(node.path)

@@ -289,13 +289,15 @@ class Start(Ordered):
 
     def give_up(self, records: Iterable[Record]) -> None:
         """An operator wants these down: what of them has not begun does not begin."""
-        for record in [other for top in records for other in top.below()]:
-            if record in self._members and record not in self.begun:
-                del self._members[record]
-                self._waits.pop(record, None)
-                for dependent in self._blocks.pop(record, ()):
-                    self._skip(dependent, record)
-                self._child_done(record)
+        below = dict.fromkeys(other for top in records for other in top.below())
+        given_up = [record for record in below if record in self._members and record not in self.begun]
+        for record in given_up:
+            del self._members[record]
+            self._waits.pop(record, None)
+        for record in given_up:
+            for dependent in self._blocks.pop(record, ()):
+                self._skip(dependent, record)
+            self._child_done(record)
         self._pump()
 
     def abort(self, cause: Exception | None) -> None:
