@@ -473,6 +473,11 @@ class Lifecycle(RuleBasedStateMachine):
         self._hold()
 
 
+def has_seen(move: str) -> bool:
+    """Whether a move, as `table` writes it, was among them."""
+    return any(f"{old.value} -> {new.value}" == move for old, new in edges)
+
+
 def table() -> str:
     """How often each legal move was seen, for people."""
     lines = [f"{edges[old, new]:10d}  {old.value} -> {new.value}" for old, nexts in LEGAL.items() for new in nexts]

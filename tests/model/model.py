@@ -252,7 +252,10 @@ class Node:
     @property
     def may_run(self) -> bool:
         """Whether all it is in is there, or on its way."""
-        return all(group.state in READY or group.state is STARTING for group in self.above())
+        return all(
+            (group.state in READY or group.state is STARTING) and not self.model.is_to_stop(group)
+            for group in self.above()
+        )
 
     def may_start(self) -> bool:
         """Whether a start that is due can happen now."""
@@ -1008,6 +1011,13 @@ class Model:
         hooks = [call for call in life.calls if call.hook in ("on_pause", "on_resume")]
         return any(now >= call.began + policy.pause_timeout - EPS for call in hooks)
 
+    def is_to_stop(self, node: Node) -> bool:
+        """Whether it stops now, and has only not said so."""
+        return node.state is not STOPPING and any(
+            node in ending.left and self.now() >= ending.begins and self.is_turn(node, ending, must=True)
+            for ending in self.endings
+        )
+
     def is_turn(self, node: Node, ending: Ending, *, must: bool = False) -> bool:
         """Whether it may stop now in this ending, or must: after its dependents, and when its group has drained."""
         if self.now() < ending.begins - EPS and node is not self.root:
@@ -1189,8 +1199,7 @@ class Model:
             if other.policy.restart == "never" or other.intent is DOWN or other.leaving:
                 continue
             waits_itself = other.due is not None and other.due.after is None and other.due.with_ is None
-            is_to_end = any(group in ending.left for ending in self.endings for group in other.above())
-            if other in clearing.begun and not (other.is_live or waits_itself or is_to_end) and other.may_run:
+            if other in clearing.begun and not other.is_live and other.may_run and not waits_itself:
                 is_needed = other in needed
                 after, with_ = (None, node) if is_needed else (node, None)
                 other.due = Due(at=self.now(), told=False, after=after, with_=with_)
