@@ -175,6 +175,8 @@ class Node:
         self.finished = False
         """At rest because it was done: a need for it stays met."""
         self.parked = self.gave_up = self.leaving = False
+        self.is_vague = False
+        """Either of two has started it, or nobody knows when a waiting start has cleared its counts."""
         self.is_late = False
         """It was added while the application ran."""
         self.failures, self.restarts, self.delay = 0, 0, 0.0
@@ -526,6 +528,9 @@ class Model:
 
     def _do_restart(self, command: Command, node: Node) -> None:
         number = command.number = node.life.number
+        if not node.is_live and not all(group.is_live and group.state is not STOPPING for group in node.above()):
+            command.must_raise = True
+            return
         others = [one for one in (*self.ghosts, *self.commands) if one.verb == "restart" and one.node is node]
         first = next(one for one in others if not one.is_void and (one.number == number or node.state is STARTING))
         if first is not command:
@@ -613,6 +618,8 @@ class Model:
         self.note(f"<-- {command.verb} {command.node!r}: {error!r:.150}")
         self.commands.remove(command)
         node, op = command.node, command.op
+        for one in node.below() if command.waits else ():
+            one.is_vague = True
         is_known = error is None or isinstance(error, (asyncio.CancelledError, *MAY_RAISE[command.verb]))
         self.forbid(not is_known, node, f"{command.verb} raised {error!r}")
         if not self.is_exact:
@@ -833,6 +840,8 @@ class Model:
             self.expect(is_told_again or node.was_due, node, f"nothing asks for a restart: {event.reason}")
             return
         due.told = True
+        if node.is_vague:
+            node.failures, node.is_vague = event.failures, False
         self.expect(event.failures == node.failures, node, f"{event.failures} failures, not {node.failures}")
         if due.delayed and event.delay is not None:
             most = min(MOST, 0.5 * 2**node.failures)
@@ -915,7 +924,8 @@ class Model:
             one for one in (*self.commands, *self.ghosts) if one.node is node and one.waits and not one.is_revoked
         ]
         wishes = [one for one in waiting if one.op not in self.starts]
-        if node.may_start():  # that comes first, and they join it
+        if node.may_start():  # that comes first, and they join it, or they do
+            node.is_vague = bool(wishes)
             node.restarts += node.life.number > 0
             self._anew(node)
             op = self._begin(node, [])
@@ -926,6 +936,12 @@ class Model:
         if wishes:
             self._clear(node)
             return self._begin(node, wishes)
+        for one in (*self.commands, *self.ghosts):  # it waited for a group to stop, which somebody else has started
+            is_late = one.waits and not one.is_revoked and one.op not in self.starts
+            if is_late and one.verb in ("start", "restart") and one.node in node.above():
+                self._clear(one.node)
+                self._begin(one.node, [one])
+                return node.due.ops[0] if node.due is not None and node.due.ops else None
         return None
 
     def _is_ready(self, node: Node) -> None:

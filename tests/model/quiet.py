@@ -151,8 +151,9 @@ def compare(model: Model, snapshot: Snapshot, *, is_quiet: bool) -> None:
         if not model.is_exact:
             continue
         counts = (one.failures, one.restarts)
-        if any(command.waits and node.within(command.node) for command in model.commands):
+        if node.is_vague or any(command.waits and node.within(command.node) for command in model.commands):
             node.failures, node.restarts = counts  # somebody is about to start it, which clears them, some turns on
+            node.is_vague = False
         is_right = counts == (node.failures, node.restarts)
         model.expect(is_right, node, f"the snapshot counts {counts}, the model {node.failures, node.restarts}")
         level = health[node][0]

@@ -239,7 +239,7 @@ async def restart(record: Record) -> None:
     engine = engine_for(record, "restart")
     if record is engine.root and record.state in AT_REST:
         engine.open()
-    elif not engine.is_open:
+    elif record.state in AT_REST:
         _check_above(record)
     task = _restart_to_come(engine, record)
     if task is None:
