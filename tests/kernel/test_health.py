@@ -475,7 +475,7 @@ async def test_what_runs_without_what_it_needs_is_degraded() -> None:
         assert str(web.health) == "ready"
         db.fail()
         await settle()
-        assert str(web.health) == "degraded: back/db is backoff"
+        assert str(web.health) == "degraded: back/db is in backoff"
         assert str(page.health) == "ready"  # what it needs runs
         web.says = degraded("own")
         await advance(10)

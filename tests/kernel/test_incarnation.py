@@ -265,7 +265,7 @@ async def test_spawn_is_refused_while_nothing_runs() -> None:
     """And the coroutine is closed, so that Python has nothing to warn of."""
     app = Application("shop")
     service = app.add(Service(), name="plain")
-    with pytest.raises(LifecycleError, match="service 'plain' is new"):
+    with pytest.raises(LifecycleError, match="service 'plain' is not started"):
         service.spawn(asyncio.sleep(60))
     async with app:
         pass

@@ -308,7 +308,7 @@ async def test_a_service_cannot_start_in_a_group_that_is_at_rest() -> None:
     """Nor in an application that has not started."""
     app = Application("shop")
     service = app.add(Service(), name="a")
-    with pytest.raises(LifecycleError, match="service 'a' cannot start while application 'shop' is new"):
+    with pytest.raises(LifecycleError, match="service 'a' cannot start while application 'shop' is not started"):
         await service.start()
 
 

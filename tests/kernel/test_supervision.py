@@ -462,7 +462,7 @@ async def test_what_fails_while_a_need_is_away_waits_for_it_and_is_not_counted()
             assert states(app) == {"db": "backoff", "web": "backoff"}
             restart = told.of(events.RestartScheduled, "web")[number]
             assert (restart.delay, restart.failures) == (None, 0)
-            assert restart.reason == "Boom: web; waits for service 'db', which is backoff"
+            assert restart.reason == "Boom: web; waits for service 'db', which is in backoff"
             await advance(delay)
             assert states(app) == {"db": "running", "web": "running"}
             assert told.when("web", State.STARTING)[-1] == told.when("db", State.RUNNING)[-1]
@@ -569,7 +569,7 @@ async def test_a_need_that_is_a_group_is_away_with_any_of_its_services() -> None
         web.fail()
         await settle()
         assert told.of(events.RestartScheduled, "web")[0].reason.endswith(
-            "waits for service 'back/db', which is backoff"
+            "waits for service 'back/db', which is in backoff"
         )
         await advance(1)
         assert web.state is State.RUNNING

@@ -64,8 +64,8 @@ async def test_a_parkable_service_holds_up_nothing_and_goes_to_backoff() -> None
         assert app.state is State.RUNNING
         assert states(app) == {"db": "running", "extra": "backoff", "feed": "new", "page": "new"}
         assert [(event.path, event.reason) for event in told.of(events.NotStarted)] == [
-            ("feed", "it needs service 'extra', which is backoff"),
-            ("page", "it needs service 'feed', which is new"),
+            ("feed", "it needs service 'extra', which is in backoff"),
+            ("page", "it needs service 'feed', which is not started"),
         ]
         assert str(app.health) == (
             "degraded: extra: waits to be started again after Boom; feed: not started; page: not started"
@@ -289,7 +289,7 @@ async def test_what_is_down_by_intent_is_not_started_and_nobody_waits_for_it() -
         assert states(app) == {"db": "new", "web": "new", "page": "new", "other": "running"}
         assert [event.reason for event in told.of(events.NotStarted)] == [
             "it needs service 'db', which is down",
-            "it needs service 'web', which is new",
+            "it needs service 'web', which is not started",
         ]
         await db.start()
         await settle()

@@ -79,7 +79,7 @@ async def test_whom_a_strategy_takes_along(strategy: str, failed: str) -> None:
         away = {failed, *taken}
         assert shop.states == {name: "backoff" if name in away else "running" for name in shop.lives}
         health = {one.path: one.health for one in shop.app.snapshot().walk()}
-        assert str(health["elsewhere/outside"]) == ("degraded: g/api is backoff" if "api" in away else "ready")
+        assert str(health["elsewhere/outside"]) == ("degraded: g/api is in backoff" if "api" in away else "ready")
         assert str(health["elsewhere/top"]) == "ready"
         await advance(1)
         assert shop.lived == {name: 2 if name in away else 1 for name in shop.lives}
@@ -693,7 +693,7 @@ async def test_a_restart_of_one_whose_need_is_away_is_refused_before_it_stops() 
     async with serving(app):
         db.fail()
         await settle()
-        with pytest.raises(LifecycleError, match="needs service 'db', which is backoff; start that first"):
+        with pytest.raises(LifecycleError, match="needs service 'db', which is in backoff; start that first"):
             await web.restart()
         assert (web.state, web.incarnation) == (State.RUNNING, 1)
 

@@ -134,7 +134,7 @@ class Application(Group):
     def _prepare(self, *, ends_itself: bool) -> Engine:
         engine = self._root_engine
         if self._record.state not in AT_REST:
-            raise LifecycleError(f"{self._record.subject} is {self._record.state.value} already")
+            raise LifecycleError(f"{self._record.subject} is {self._record.state.words} already")
         engine.ends_itself = ends_itself
         engine.on_failure = _nothing
         return engine
@@ -164,7 +164,7 @@ class Application(Group):
         while not self._record.met:
             await wait(self._root_engine.next_rest(self._record))
             if self._record.state in AT_REST:
-                raise LifecycleError(f"{self._record.subject} is {self._record.state.value}, and was not ready")
+                raise LifecycleError(f"{self._record.subject} is {self._record.state.words}, and was not ready")
 
     async def wait_stopped(self) -> None:
         """Until it has stopped or failed; at once if it has already."""

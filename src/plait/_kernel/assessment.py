@@ -67,7 +67,7 @@ def _running(record: Record, own: Health) -> Assessment:
     if own.level is Level.UNREADY:
         return Assessment(own, is_hard=True)
     if own.level is Level.READY and record.needs and (away := next(_away(record), None)) is not None:
-        return Assessment(degraded(f"{away.path} is {away.state.value}"))
+        return Assessment(degraded(f"{away.path} is {away.state.words}"))
     return Assessment(own) if own is not READY else _FINE
 
 

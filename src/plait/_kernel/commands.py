@@ -105,7 +105,7 @@ def _check_above(record: Record) -> None:
     while above is not None:
         if above.state not in LIVE or above.state is STOPPING:
             raise LifecycleError(
-                f"{record.subject} cannot start while {above.subject} is {above.state.value}; "
+                f"{record.subject} cannot start while {above.subject} is {above.state.words}; "
                 "start that, and its services start with it"
             )
         above = above.parent
@@ -127,7 +127,7 @@ def _check_needs(engine: Engine, record: Record) -> None:
     needs_of(record)  # raises for a name that is not there
     need = missing(record)
     if need is not None and _start_of(engine, need) is None:
-        raise LifecycleError(f"{record.subject} needs {need.subject}, which is {need.state.value}; start that first")
+        raise LifecycleError(f"{record.subject} needs {need.subject}, which is {need.state.words}; start that first")
 
 
 def _start_of(engine: Engine, record: Record) -> Start | None:
@@ -152,7 +152,7 @@ async def _left_out(engine: Engine, record: Record) -> None:
         coming = _start_of(engine, need or record)
         if need is not None and coming is None:
             raise LifecycleError(
-                f"{record.subject} needs {need.subject}, which is {need.state.value}; it will start when that is there"
+                f"{record.subject} needs {need.subject}, which is {need.state.words}; it will start when that is there"
             )
         rest = engine.next_rest(need or record)
         await asyncio.wait([rest] if coming is None else [rest, coming.done], return_when=asyncio.FIRST_COMPLETED)

@@ -325,7 +325,7 @@ class Engine:
         """The present incarnation, made now for a service without a task that turns out to need one."""
         if record.state not in LIVE:
             raise LifecycleError(
-                f"{record.subject} is {record.state.value}; this can only be asked of it while it runs"
+                f"{record.subject} is {record.state.words}; this can only be asked of it while it runs"
             )
         if record.life is None:
             record.life = Incarnation(self, record)

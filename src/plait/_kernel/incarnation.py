@@ -479,7 +479,7 @@ class Incarnation(Life):
         if self._phase not in (_NEW, _START, _UNREADY, _RUN, _DRAIN):
             coro.close()
             raise LifecycleError(
-                f"{self.record.subject} called spawn() while it was {self.record.state.value}; "
+                f"{self.record.subject} called spawn() while it was {self.record.state.words}; "
                 "spawn in on_start, run or while it runs"
             )
         task = self._owner.create_task(

@@ -33,6 +33,9 @@ class State(Enum):
     next: tuple[State, ...]
     """The states this one may lead to."""
 
+    words: str
+    """What a service in it is, for people."""
+
     # Enum's own hash is a Python function; states are hashed on every move of every service.
     __hash__ = object.__hash__
 
@@ -57,6 +60,7 @@ TRANSITIONS: dict[State, tuple[State, ...]] = {
 
 for _state, _next in TRANSITIONS.items():
     _state.next = _next
+    _state.words = {NEW: "not started", BACKOFF: "in backoff"}.get(_state, _state.value)
 
 READY = frozenset({RUNNING, PAUSING, PAUSED, RESUMING})
 """Started, and not yet ending: a need in one of these is met."""

@@ -110,7 +110,7 @@ class Supervision(kernel.Supervision):
             if record.policy.significant:
                 self._give_up(record, error, f"{record.subject} is significant, and failed: {error_text(error)}")
         elif (need := care.lacks) is not None:
-            self._restart(record, None, f"{error_text(error)}; waits for {need.subject}, which is {need.state.value}")
+            self._restart(record, None, f"{error_text(error)}; waits for {need.subject}, which is {need.state.words}")
         else:
             self._count(record, error)
         care.gave_up = False
@@ -208,7 +208,7 @@ class Supervision(kernel.Supervision):
     def wait_for(self, record: Record, need: Record) -> None:
         care, need = _care(record), missing(record) or need
         self._forget(record)
-        care.reason = f"it needs {need.subject}, which is {'down' if need.intent is DOWN else need.state.value}"
+        care.reason = f"it needs {need.subject}, which is {'down' if need.intent is DOWN else need.state.words}"
         self._engine.emit(NotStarted, record, reason=care.reason)
         if record.intent is not DOWN and record not in self._engine.leaving:
             self.waiting[record] = self._due[record] = None
