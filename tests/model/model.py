@@ -129,6 +129,7 @@ class Ending:
     then: Callable[[], None]
     cause: BaseException | None = None
     """The target fails of this."""
+    may_begin: float = 0.0
     begins: float = 0.0
     """Only the application turns unready before this."""
     begun: set[Node] = field(default_factory=set)
@@ -190,6 +191,8 @@ class Node:
         """Its health, as events have it."""
         self.owes_pause = False
         """It ran when it was wanted paused, and has not moved since."""
+        self.left: set[asyncio.Task[Any] | None] = set()
+        """The tasks of older incarnations, which may have been left behind."""
         self.error: BaseException | None = None
         self.causes: list[BaseException] = []
         """Why starts of it failed."""
@@ -284,7 +287,7 @@ class Node:
         life, call = self.life, Call(hook, self.model.now())
         if hook in ("on_start", "run", "on_stop", "exit"):
             task = asyncio.current_task()
-            if life.task not in (None, task) and hook == "exit":
+            if task in self.left and hook == "exit":
                 return call  # of one that was left behind: it unwinds late, and concerns nobody
             self.model.forbid(life.task not in (None, task), self, f"{hook} of an older incarnation was called")
             life.task = task
@@ -518,7 +521,10 @@ class Model:
         self._revoke(root)
         if root.is_live and not any(ending.target is root and ending.why == "application" for ending in self.endings):
             delay = self.shutdown_delay if (was or root.state) is RUNNING else 0.0
-            self.end([root], "application", begins=self.now() + delay, cause=cause)
+            ending = self.end([root], "application", begins=self.now() + delay, cause=cause)
+            is_cancelled = any(command.verb == "serve" and command.cancelled for command in self.commands)
+            if delay == 0.0 and is_cancelled:  # which may have come first
+                ending.begins += self.shutdown_delay
 
     def _revoke(self, node: Node) -> None:
         """Starts and restarts that wait for it to stop are overtaken by another stop."""
@@ -609,7 +615,7 @@ class Model:
         op = command.op
         if self.is_exact and command.verb in ("start", "serve") and op is not None and command in op.by:
             op.by.remove(command)
-            if not op.by and op.error is None and not op.interrupted:
+            if not op.by and not op.supervised and op.error is None and not op.interrupted:
                 op.doomed = True  # also when it is done, and he has not heard of it
                 self.doomed.append(op)
 
@@ -658,7 +664,9 @@ class Model:
         """These, and all below them, shall stop; `then` is called when they have."""
         nodes = list(nodes)
         cover = {one for node in nodes for one in node.below() if one.is_live}
-        ending = Ending(why, target or nodes[-1], cover, set(cover), then, cause, begins, is_clearing=is_clearing)
+        ending = Ending(
+            why, target or nodes[-1], cover, set(cover), then, cause, begins, begins, is_clearing=is_clearing
+        )
         self.endings.append(ending)
         self.seen[f"stop because of {why}"] += bool(cover)
         self._withdraw(nodes)
@@ -903,6 +911,8 @@ class Model:
         self.forbid(missing, node, f"starts before what it needs: {missing}")
         self.expect(op, node, f"nobody starts it; due: {node.due}")
         node.due = None
+        node.left.add(node.life.task)
+        node.left.discard(None)
         node.life, node.was_due = Life(node.life.number + 1, self.now()), False
         if op is not None:
             op.begun.add(node)
@@ -1025,6 +1035,8 @@ class Model:
         if old is STARTING:
             return now >= life.began + policy.start_timeout - EPS
         hooks = [call for call in life.calls if call.hook in ("on_pause", "on_resume")]
+        if any(now >= call.began + policy.start_timeout - EPS for call in life.calls if call.hook == "on_reload"):
+            return True
         return any(now >= call.began + policy.pause_timeout - EPS for call in hooks)
 
     def is_to_stop(self, node: Node) -> bool:
@@ -1036,7 +1048,7 @@ class Model:
 
     def is_turn(self, node: Node, ending: Ending, *, must: bool = False) -> bool:
         """Whether it may stop now in this ending, or must: after its dependents, and when its group has drained."""
-        if self.now() < ending.begins - EPS and node is not self.root:
+        if self.now() < (ending.begins if must else ending.may_begin) - EPS and node is not self.root:
             return False
         group = node.group
         if group in ending.left and (group.state is not STOPPING or self._drains(group, must)):

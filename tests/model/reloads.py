@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tree import Tree
 
-from model import DOWN, READY, REST, STARTING, STOPPING, Node
+from model import DOWN, HELD, READY, REST, STARTING, STOPPING, Node
 from plait import events
 
 
@@ -54,6 +54,7 @@ class Switching:
         if outcome == "failed":
             model.forbid(root.state not in REST, root, "the reload has failed, and left it")
             return
+        self.old.model.is_exact = False
         model.forbid(root.state not in READY, root, "the reload has succeeded, and it is not there")
         is_asked = any(command.verb != "serve" for command in self.old.model.commands)
         for node in self.new.services if not is_asked else ():
@@ -67,7 +68,12 @@ class Switching:
         model, twin = self.new.model, self.old.model.nodes.get(node.path)
         if twin is not None and not twin.leaving:
             wanted = self.old.app._root_engine.ceded.get(self.old.services[twin]._record, twin.intent)
-            model.forbid(node.intent is not wanted, node, f"is wanted {node.intent.value}, and was {wanted.value}")
+            is_unable = wanted is HELD and node.state in READY and not node.can_pause
+            model.forbid(
+                node.intent is not wanted and not is_unable,
+                node,
+                f"is wanted {node.intent.value}, and was {wanted.value}",
+            )
         is_wanted = all(one.intent is not DOWN for one in (node, *node.above()))
         is_able = (
             is_wanted and not self.has_lost and all(need.is_met for one in (node, *node.above()) for need in one.needs)
