@@ -537,7 +537,69 @@ RELOADS = (
     ),
 )  # fmt: skip
 
-MUTANTS = (*STRATEGIES, *DELAYS, *LIMITS, *ENDS, *STARTS_AND_STOPS, *PAUSES, *HEALTHS, *TOLD, *RELOADS)
+FOUND = "model/test_found.py"
+
+OVERLAPS = (
+    mutant(
+        "a stop joins one that does not stop it",
+        "operations",
+        "return record is self.target and record in self._members",
+        "return record is self.target",
+        (FOUND, "rolled_back_stops_all"),
+    ),
+    mutant(
+        "a stop leaves the deadlines that run already",
+        "operations",
+        "if record.state is STOPPING and record.life is not None:",
+        "if False and record.life is not None:",
+        (FOUND, "is_stopping_already"),
+    ),
+    mutant(
+        "cut deadlines stay cut",
+        "operations",
+        "if self._shrink is self.engine.shrink:",
+        "if False:",
+        (FOUND, "short_of_time"),
+    ),
+    mutant(
+        "a start reaches into groups that are stopping",
+        "operations",
+        "if record.state is STOPPING:  # what is in it",
+        "if False:  # what is in it",
+        (FOUND, "group_that_is_stopping"),
+    ),
+    mutant(
+        "a start that is taken back keeps what waited",
+        "operations",
+        "self.engine.supervision.bring_back([one for one in due if one.state is BACKOFF]",
+        "self.engine.supervision.bring_back([]",
+        (FOUND, "waits_on_when_a_start_of_all_fails"),
+    ),
+    mutant(
+        "what had finished is not waited for when it starts once more",
+        "operations",
+        "for one in coming:  # also",
+        "for one in ():  # also",
+        (FOUND, "starts_once_more"),
+    ),
+    mutant(
+        "a foreign cancellation cuts a drain short",
+        "incarnation",
+        "while self._phase is _DRAIN and self._draining is not None and not self._draining.done():",
+        "if self._phase is _DRAIN and self._draining is not None and not self._draining.done():",
+        (FOUND, "cut_its_drain_short"),
+    ),
+    mutant(
+        "an application that is only started has no time of its own",
+        "engine",
+        "self.shutdown_delay, self.shutdown_timeout = application.shutdown_delay, application.shutdown_timeout",
+        "self.shutdown_timeout = application.shutdown_timeout",
+        (FOUND, "only_started"),
+    ),
+)  # fmt: skip
+
+
+MUTANTS = (*STRATEGIES, *DELAYS, *LIMITS, *ENDS, *STARTS_AND_STOPS, *PAUSES, *HEALTHS, *TOLD, *RELOADS, *OVERLAPS)
 
 
 @dataclass(frozen=True)

@@ -521,10 +521,8 @@ class Model:
         self._revoke(root)
         if root.is_live and not any(ending.target is root and ending.why == "application" for ending in self.endings):
             delay = self.shutdown_delay if (was or root.state) is RUNNING else 0.0
-            ending = self.end([root], "application", begins=self.now() + delay, cause=cause)
-            is_cancelled = any(command.verb == "serve" and command.cancelled for command in self.commands)
-            if delay == 0.0 and is_cancelled:  # which may have come first
-                ending.begins += self.shutdown_delay
+            ending = self.end([root], "application", begins=self.now() + self.shutdown_delay, cause=cause)
+            ending.may_begin = self.now() + delay  # if nothing came first that gives it the delay
 
     def _revoke(self, node: Node) -> None:
         """Starts and restarts that wait for it to stop are overtaken by another stop."""

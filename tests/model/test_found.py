@@ -434,18 +434,19 @@ async def test_what_fails_while_a_strategy_still_stops_others_has_failed_by_itse
 async def test_what_waited_to_be_started_waits_on_when_a_start_of_all_fails() -> None:
     """An operator's start has taken it over from supervision, which has it back."""
     async with Application("model") as app:
-        need, failing = app.add(Crasher(), name="need"), app.add(FailsOnce(), name="failing")
+        need = app.add(SlowToStartAgain(), name="need", restart="never")
+        failing = app.add(FailsToStartAgain(), name="failing", restart="never")
         waiting = app.add(Crasher(), name="waiting", needs=["need"])
-        failing.told.set()
         await app.start()
-        await failing.stop()
-        await need.stop()
-        waiting.told.set()
-        while waiting.state is not State.BACKOFF:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for service in (need, failing, waiting):
+            service.told.set()
+            while service.state not in (State.FAILED, State.BACKOFF):
+                await asyncio.sleep(0)
         with pytest.raises(StartFailed):
-            await asyncio.gather(app.start(), failing.start())
+            await app.start()
         assert waiting.state is State.BACKOFF
+        need.go.set()
         await need.start()
         async with asyncio.timeout(5):
             while waiting.state is not State.RUNNING:
@@ -636,6 +637,21 @@ class FailsToStartAgain(Crasher):
         await asyncio.sleep(0)
         if self.lives == 2:
             raise OSError("on purpose")
+
+
+class SlowToStartAgain(Crasher):
+    """In its second life and later, until `go`."""
+
+    lives = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def on_start(self) -> None:
+        self.lives += 1
+        if self.lives > 1:
+            await self.go.wait()
 
 
 class SlowToStopAgain(Crasher):
