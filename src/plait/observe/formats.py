@@ -57,10 +57,14 @@ class JsonFormatter(logging.Formatter):
             line["error"] = error_text(error)
         if traceback := _traceback_of(record):
             line["traceback"] = traceback
-        for name, value in vars(record).items():
-            if name not in _KNOWN:
-                line.setdefault(name, value)
+        for name, value in extras(record).items():
+            line.setdefault(name, value)
         return _dumps(line)
+
+
+def extras(record: logging.LogRecord) -> dict[str, Any]:
+    """What was passed as `extra`."""
+    return {name: value for name, value in vars(record).items() if name not in _KNOWN}
 
 
 def _utc(created: float) -> str:
@@ -84,7 +88,18 @@ def _text(value: object) -> str:
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 
-class ConsoleFormatter(logging.Formatter):
+class TextFormatter(logging.Formatter):
+    """Who says it, and what; a traceback below. For a log that keeps time and level itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, or the lines of a traceback, without the last newline."""
+        text = f"{_speaker(record)}{message_of(record)}"
+        if traceback := _traceback_of(record):
+            text += "\n" + "\n".join(f"    {line}" for line in traceback.splitlines())
+        return text
+
+
+class ConsoleFormatter(TextFormatter):
     """Time, level, who says it, and what; a traceback below."""
 
     def __init__(self, *, colour: bool = False) -> None:
@@ -96,10 +111,7 @@ class ConsoleFormatter(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = self._paint(f"{record.levelname.lower():<8}", _COLOURS.get(record.levelname))
         head = self._paint(f"{clock}.{int(record.msecs):03d}", "2")
-        text = f"{head} {level} {_speaker(record)}{message_of(record)}"
-        if traceback := _traceback_of(record):
-            text += "\n" + "\n".join(f"    {line}" for line in traceback.splitlines())
-        return text
+        return f"{head} {level} {super().format(record)}"
 
     def _paint(self, text: str, colour: str | None) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and colour else text

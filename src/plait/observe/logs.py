@@ -1,8 +1,9 @@
-"""Where logs go, and in what form: stderr or a file, for people or as JSON lines.
+"""Where logs go, and in what form: stderr, a file, syslog or systemd's journal; for people or as JSON lines.
 
 Rules: a record is one write, unbuffered, so that lines of several writers never mix and none waits in a buffer
 when the process dies. A reader that has gone away costs its lines and harms nobody. A file is opened for
-appending, and `reopen` changes over to a new one of its name between two lines. What Python itself would print
+appending, and `reopen` changes over to a new one of its name between two lines. Where stderr is the journal's, `auto`
+means its own protocol, which keeps the fields apart. What Python itself would print
 (warnings, an exception in a thread or in a destructor) is logged as well, so that JSON stays JSON.
 """
 
@@ -15,15 +16,17 @@ import select
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from plait._kernel.words import error_text
 from plait.errors import UsageError
-from plait.observe.formats import ConsoleFormatter, JsonFormatter
+from plait.observe.formats import ConsoleFormatter, JsonFormatter, TextFormatter
+from plait.observe.journal import JournalHandler, stderr_is_journal
+from plait.observe.syslog import FACILITIES, SyslogHandler
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-FORMATS = ("auto", "console", "json")
+FORMATS = ("auto", "console", "json", "journal")
 
 STDERR = 2
 STALLED_TIMEOUT = 1.0
@@ -33,14 +36,39 @@ log = logging.getLogger("plait")
 
 
 @dataclass(frozen=True, slots=True)
-class Logs:
-    """What is logged, how and where. `file` None is stderr; `auto` is for people on a terminal, else JSON."""
+class Syslog:
+    """That logs go to syslog: under which facility, and what its lines begin with."""
 
-    level: str = "info"
-    format: Literal["auto", "console", "json"] | str = "auto"
-    file: str | None = None
+    facility: str = "daemon"
+    tag: str = "plait"
 
     def __post_init__(self) -> None:
+        if self.facility not in FACILITIES:
+            raise UsageError(f"syslog facility {self.facility!r} is none of {', '.join(FACILITIES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What is logged, how and where. Without `file` and `syslog` that is stderr.
+
+    `auto` is for people on a terminal and in syslog, the journal's own form where stderr is the journal's, else JSON.
+    """
+
+    level: str = "info"
+    format: Literal["auto", "console", "json", "journal"] | str = "auto"
+    file: str | None = None
+    syslog: Syslog | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether people who look at stderr see nothing of it."""
+        return self.file is not None or self.syslog is not None
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.syslog is not None:
+            raise UsageError("logs go to a file or to syslog, and not to both; leave one out")
+        if self.is_elsewhere and self.format == "journal":
+            raise UsageError("the journal takes no other file, and no syslog beside it; choose another log format")
         if self.level not in LEVELS:
             raise UsageError(f"log level {self.level!r} is none of {', '.join(LEVELS)}")
         if self.format not in FORMATS:
@@ -83,17 +111,17 @@ class LineHandler(logging.Handler):
             self._failing = True
             sys.stderr.write(f"plait: log file {self._path!r} cannot be written: {error.strerror}\n")
 
-    def reopen(self) -> None:
-        """Change to a new file of the same name; the old one stays if that fails. OSError says why."""
-        if self._path is not None:
-            self.change(self._path)
+    @property
+    def file_descriptor(self) -> int | None:
+        """The file's, None for stderr."""
+        return self._fd if self._path is not None else None
 
-    def change(self, path: str | None) -> None:
-        """Change to another file, or to stderr, between two lines. OSError says why not; the old one stays then."""
-        new = _open(path) if path is not None else STDERR
-        with self.lock or threading.RLock():
-            old, self._fd, old_path, self._path = self._fd, new, self._path, path
-        if old_path is not None:
+    def reopen(self) -> None:
+        """Change to a new file of the same name, between two lines. OSError says why not; the old one stays then."""
+        if self._path is not None:
+            new = _open(self._path)
+            with self.lock or threading.RLock():
+                old, self._fd = self._fd, new
             os.close(old)
 
     def close(self) -> None:
@@ -128,9 +156,9 @@ class LogSetup:
 
     def __init__(self, logs: Logs, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
-        self._file = logs.file
-        self._handler = LineHandler.of(logs.file)
-        self._handler.setFormatter(_formatter(logs, self._environ))
+        self._logs = logs
+        self._streams_follow = False
+        self._handler = _handler(logs, self._environ)
         root = logging.getLogger()
         self._level = root.level
         self._hooks: tuple[Any, Any] = (threading.excepthook, sys.unraisablehook)
@@ -141,28 +169,53 @@ class LogSetup:
         sys.unraisablehook = _unraisable
 
     def change(self, logs: Logs) -> None:
-        """Log as it is asked for now. A file that cannot be opened is said, and the old one stays."""
-        if logs.file != self._file:
-            try:
-                self._handler.change(os.path.abspath(logs.file) if logs.file is not None else None)
-                self._file = logs.file
-            except OSError as error:
-                log.error("log file %r cannot be opened, the old one stays: %s", logs.file, error.strerror or error)
-        self._handler.setFormatter(_formatter(logs, self._environ))
+        """Log as it is asked for now. If that cannot be, it is said, and where logs went they go on."""
+        try:
+            self._change_over(logs)
+        except UsageError as error:
+            log.error("logs go where they went: %s", error)
         logging.getLogger().setLevel(logs.level.upper())
+
+    def _change_over(self, logs: Logs) -> None:
+        if logs == replace(self._logs, level=logs.level):
+            return
+        root = logging.getLogger()
+        old, new = self._handler, _handler(logs, self._environ)
+        root.addHandler(new)
+        root.removeHandler(old)
+        self._logs, self._handler = logs, new
+        old.close()
+        self._move_streams()
+
+    def take_streams(self) -> None:
+        """From now on stdout and stderr are the log file, or nothing where logs go elsewhere; also those of C code."""
+        self._streams_follow = True
+        self._move_streams()
+
+    def _move_streams(self) -> None:
+        if not self._streams_follow:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        file = self._handler.file_descriptor if isinstance(self._handler, LineHandler) else None
+        fd = os.open(os.devnull, os.O_RDWR) if file is None else file
+        for standard in (1, STDERR):
+            os.dup2(fd, standard)
+        if file is None:
+            os.close(fd)
 
     def reopen(self) -> None:
         """Change to a new log file of the same name, and say so."""
-        if self._handler._path is None:
-            log.info("logs go to stderr; there is no log file to reopen")
+        if self._logs.file is None or not isinstance(self._handler, LineHandler):
+            log.info("logs go to %s; there is no log file to reopen", "syslog" if self._logs.syslog else "stderr")
             return
         try:
             self._handler.reopen()
         except OSError as error:
-            log.error(
-                "log file %r cannot be reopened, the old one stays: %s", self._handler._path, error.strerror or error
-            )
+            log.error("log file %r cannot be reopened, the old one stays: %s", self._logs.file, error.strerror or error)
         else:
+            self._move_streams()
             log.info("log file reopened")
 
     def close(self) -> None:
@@ -173,6 +226,21 @@ class LogSetup:
         root.removeHandler(self._handler)
         root.setLevel(self._level)
         self._handler.close()
+
+
+def _handler(logs: Logs, environ: Mapping[str, str]) -> logging.Handler:
+    """Where logs go. UsageError if they cannot."""
+    handler: logging.Handler
+    if logs.syslog is not None:
+        handler = SyslogHandler(logs.syslog.facility, logs.syslog.tag)
+        handler.setFormatter(JsonFormatter() if logs.format == "json" else TextFormatter())
+    elif logs.format == "journal" or (logs.format == "auto" and logs.file is None and stderr_is_journal(environ)):
+        handler = JournalHandler()
+        handler.setFormatter(TextFormatter())
+    else:
+        handler = LineHandler.of(logs.file)
+        handler.setFormatter(_formatter(logs, environ))
+    return handler
 
 
 def _formatter(logs: Logs, environ: Mapping[str, str]) -> logging.Formatter:

@@ -44,7 +44,7 @@ class Plan:
         return "\n".join([_SAID[self.kind], *(f"  {change}" for change in self.changes)])
 
 
-LOGS = ("level", "format", "file")
+LOGS = ("level", "format", "file", "syslog")
 """What of the runner's own options a reload changes."""
 
 

@@ -38,7 +38,7 @@ from plait.options.sources import Inputs
 from plait.plugins.factory import factory_of
 from plait.plugins.target import Target, load
 from plait.process import loops
-from plait.process.exits import OK, TOLD, exit_code, lines_of, summary
+from plait.process.exits import FAILED, OK, TOLD, exit_code, lines_of, summary
 from plait.process.generations import Generations
 from plait.process.intents import Intents, may_change
 from plait.process.reload import Plan, Reading, Reloads, read
@@ -85,6 +85,8 @@ class Runner:
         self._target: Target | None = None
         self._resolved: Resolved | None = None
         self._application: Application | None = None
+        self.on_crash: Callable[[str, BaseException | None], None] = _unreported
+        """Called when the process ends as nobody wanted, exit code 70: with what happened, and the error."""
         self._since = time.monotonic()
         self._left: list[str] = []
         self._registry: Any = None
@@ -280,7 +282,10 @@ class Runner:
                 return OK
             except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it was is told, and becomes a code
                 self._tell(error)
-                return exit_code(error)
+                code = exit_code(error)
+                if code == FAILED:
+                    self.on_crash(summary(error), error)
+                return code
 
     def _run(self, stack: contextlib.ExitStack) -> int:
         watchdog: Watchdog | None = None
@@ -310,6 +315,7 @@ class Runner:
             self._on_next = partial(_watch_over, watchdog)
             watchdog.still_there = self._still_there
             watchdog.last_rites.append(self._remove_sockets)
+            watchdog.on_overdue = lambda text: self.on_crash(text, None)
             watchdog.attach(self._on_signal)
         try:
             await self.serve()
@@ -358,6 +364,11 @@ class Runner:
         else:
             self._log_setup.reopen()
 
+    def streams_to_log(self) -> None:
+        """From now on stdout and stderr go where the log goes, for a daemon, which has nobody who looks at them."""
+        if self._log_setup is not None:
+            self._log_setup.take_streams()
+
     # -- sockets -----------------------------------------------------------------------------------------------------
 
     def _share_sockets(self, application: Application) -> None:
@@ -392,7 +403,7 @@ class Runner:
     def _tell(self, error: BaseException) -> None:
         """On stderr what concerns who typed the command or wrote the code, in the log what happened to services."""
         told = isinstance(error, TOLD)
-        log_is_elsewhere = self._logs is not None and self._logs.file is not None and self._log_setup is not None
+        log_is_elsewhere = self._logs is not None and self._logs.is_elsewhere and self._log_setup is not None
         if not told or log_is_elsewhere:
             known = told or isinstance(error, ExceptionGroup)  # each failure was logged where it happened
             log.critical("%s", summary(error), exc_info=None if known else error)
@@ -411,6 +422,10 @@ def _watch_over(watchdog: Watchdog, application: Application) -> None:
 
 
 def _nothing(_: Application) -> None:
+    pass
+
+
+def _unreported(_text: str, _error: BaseException | None) -> None:
     pass
 
 

@@ -66,6 +66,8 @@ class Watchdog:
         """What must be done before a forced end; each is tried once."""
         self.still_there: Callable[[], str] = str
         """What has not stopped yet, in words; called in the watchdog's thread."""
+        self.on_overdue: Callable[[str], None] = _nothing
+        """Called before a stop that takes too long is forced, with what was there and the stacks; in its thread."""
         self.stop_asked: signal.Signals | None = None
         """The first TERM or INT."""
         self._lock = threading.Lock()
@@ -211,6 +213,7 @@ class Watchdog:
         assert self.stop_asked is not None
         if time.monotonic() - self._since >= self.timeout + MARGIN:
             text = f"did not stop within {self.timeout:g} s{self._what_is_there()}\n{stacks()}"
+            _within(LAST_WORDS_TIMEOUT, self.on_overdue, text)
             self._end(DID_NOT_STOP, text)
         if not self._answered.is_set():
             self._answered.set()
@@ -288,6 +291,10 @@ def _within(timeout: float, call: Callable[..., Any], *args: Any) -> bool:
         return True
     thread.join(timeout)
     return not thread.is_alive()
+
+
+def _nothing(_: str) -> None:
+    pass
 
 
 def _quietly(call: Callable[..., Any], *args: Any) -> None:

@@ -1,0 +1,82 @@
+"""What a process takes before it runs an application, and gives back when that has ended.
+
+Rules: limits and the umask come first, since everything after is subject to them; then the daemon's forks, before there
+is a thread; then what belongs to the process that stays: its title, its pidfile, its crash report. What is wrong with
+any of these is told where the command was typed, and nothing was imported or bound by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from plait.errors import PlaitError, UsageError
+from plait.process.crash import CrashReport
+from plait.process.daemon import Daemon, daemonize
+from plait.process.exits import FAILED, exit_code
+from plait.process.limits import limit_files, limit_memory
+from plait.process.pidfile import PidFile
+from plait.process.runner import Runner
+from plait.process.settings import Settings
+from plait.process.title import set_title
+
+
+def enter(rundir: str) -> None:
+    """Work in this folder. UsageError."""
+    try:
+        os.chdir(rundir)
+    except OSError as error:
+        raise UsageError(f"--rundir {rundir!r} cannot be entered: {error.strerror}") from error
+
+
+def run(runner: Runner, settings: Settings, target: str) -> int:
+    """Run it as the settings say; the exit code. PlaitError if something that it shall have cannot be had."""
+    _limit(settings)
+    if not settings.daemon:
+        return _run(runner, settings, target)
+    if not settings.logs.is_elsewhere and settings.log_format != "journal":
+        raise UsageError("a daemon has no stderr to log to; add --log-file FILE or --syslog")
+    daemon = daemonize()
+    if isinstance(daemon, int):
+        return daemon
+    return _run_as_daemon(daemon, runner, settings, target)
+
+
+def _run_as_daemon(daemon: Daemon, runner: Runner, settings: Settings, target: str) -> int:
+    daemon.detach = runner.streams_to_log
+    runner.subscribe(daemon.hear)
+    code = FAILED
+    try:
+        code = _run(runner, settings, target)
+        return code
+    except PlaitError as error:
+        code = exit_code(error)
+        raise
+    finally:
+        daemon.ended(code)
+
+
+def _limit(settings: Settings) -> None:
+    if settings.umask is not None:
+        os.umask(settings.umask)
+    if settings.nofile is not None:
+        limit_files(settings.nofile)
+    if settings.memory is not None:
+        limit_memory(settings.memory)
+
+
+def _run(runner: Runner, settings: Settings, target: str) -> int:
+    if settings.title is not None:
+        set_title(settings.title)
+    with contextlib.ExitStack() as stack:
+        if settings.pidfile is not None:
+            pidfile = PidFile(settings.pidfile)
+            stack.callback(pidfile.close)
+            if pidfile.stale:
+                sys.stderr.write(f"plait: warning: {pidfile.stale}\n")
+        if settings.crash_report is not None:
+            report = CrashReport(settings.crash_report, target)
+            stack.callback(report.close)
+            runner.on_crash = report.tell
+        return runner.run()
