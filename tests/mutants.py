@@ -462,7 +462,8 @@ RELOADS = (
     ),
     mutant(
         "what was handed over does not come back", "generations",
-        "back = [record for record in self._to_return if record.state in AT_REST]", "back: list[Record] = []", RELOAD,
+        "back = [record for record in self._to_return if record.state in AT_REST and record.top is self._old.root]",
+        "back: list[Record] = []", RELOAD,
     ),
     mutant(
         "a successor starts while the old one stops", "generations",

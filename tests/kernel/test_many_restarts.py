@@ -12,13 +12,14 @@ import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from plait import Application, Group, Service, State, degraded
+from plait.errors import StopFailed
 from plait.net import Server
 from plait.observe.eventlog import EventLog
 from plait.testing import VirtualLoop
@@ -152,7 +153,8 @@ def test_restarts_after_failures(caplog: pytest.LogCaptureFixture) -> None:
         told = app.snapshot().services[0]
         assert told.restarts >= RESTARTS - 1
         assert told.failures == 1
-        await app.stop()
+        with suppress(StopFailed):  # it may fail in the very turn in which it is stopped
+            await app.stop()
         await reader
         assert seen[0] == seen[1] > 6 * RESTARTS
 

@@ -629,6 +629,9 @@ class Model:
         if not self.is_exact:
             return
         if isinstance(error, asyncio.CancelledError):
+            if op in self.doomed and op not in self.starts and not all(node.is_live for node in op.begun):
+                self.is_exact = False  # it was done, and much has come since
+                return
             if op in self.doomed:
                 self._abort(op, None)
             if command.verb in ("restart", "pause"):
@@ -995,6 +998,9 @@ class Model:
         if not turns and not self._may_fall(node, old):
             self._explain(node, old)
             turns = self._turns(node)
+        if node.life.may_fall and any(node.within(op.target) for op in self.doomed):
+            self.is_exact = False  # either may have come first
+            return
         if node.life.may_fall:
             turns = [ending for ending in turns if not self._is_to_drain(node.group, ending)]
         for ending in turns[:1]:
@@ -1049,6 +1055,8 @@ class Model:
         if self.now() < (ending.begins if must else ending.may_begin) - EPS and node is not self.root:
             return False
         group = node.group
+        if must and group in ending.left and any(group in one.begun for one in self.endings if one is not ending):
+            return False  # that one sees to it
         if group in ending.left and (group.state is not STOPPING or self._drains(group, must)):
             return False
         return not any(node in self._needed_in(ending, other) for other in ending.left if other is not node)
@@ -1110,6 +1118,8 @@ class Model:
         endings = [ending for ending in self.endings if node in ending.left]
         is_asked = any(not ending.is_clearing or node in ending.begun for ending in endings)
         ops = [op for op in self.starts if node in op.begun or node in op.pending]
+        for op in [op for op in self.starts if op.target.group is node and op.target in op.pending]:
+            self._drop(op)  # it waited for its group
         for op in ops:
             if has_failed and (node.fell or not is_asked or causes):
                 self._failed_in(op, node)

@@ -691,3 +691,41 @@ async def test_a_service_of_an_application_that_never_ran_cannot_be_restarted() 
     worker = app.add(Worker())
     with pytest.raises(LifecycleError, match="start that"):
         await worker.restart()
+
+
+class FailsSlowly(Group):
+    """Its first start fails, when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told, self.lives = asyncio.Event(), 0
+
+    async def on_start(self) -> None:
+        self.lives += 1
+        if self.lives == 1:
+            await self.told.wait()
+            raise OSError("on purpose")
+
+
+@pytest.mark.virtual_clock
+async def test_a_start_that_waits_for_its_group_ends_when_that_does_not_start() -> None:
+    """The service starts with its group, when that does."""
+    app = Application("model")
+    app.add(Worker())
+    group = app.add(FailsSlowly(), name="group", on_exhausted="park")
+    serving = asyncio.ensure_future(app.serve())
+    while group.state is not State.STARTING:
+        await asyncio.sleep(0)
+    service = group.add(Worker())
+    start = asyncio.ensure_future(service.start())
+    await asyncio.sleep(0)
+    group.told.set()
+    while group.state is not State.BACKOFF:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(0.2):  # the group itself takes longer
+        with pytest.raises(StartInterrupted):
+            await start
+    await group.start()
+    assert service.state is State.RUNNING
+    await app.stop()
+    await serving

@@ -166,7 +166,7 @@ class Switch:
         self._old.ceded.clear()
         if self._old.root.state not in READY:
             return []
-        back = [record for record in self._to_return if record.state in AT_REST]
+        back = [record for record in self._to_return if record.state in AT_REST and record.top is self._old.root]
         done = [self._old.next_rest(record) for record in back]
         self._old.supervision.bring_back(back, "its successor did not take over")
         return done

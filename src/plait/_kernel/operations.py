@@ -217,6 +217,8 @@ class Start(Ordered):
     def on_ended(self, record: Record) -> bool:
         if self.interrupted or self._rollback is not None:
             return False
+        if record is self._gate and self.target in self._members:
+            self.abort(None)  # it starts with its group, when that does
         if record not in self.begun and record not in self._members:
             for dependent in self._blocks.pop(record, ()):  # it was starting by itself
                 self._skip(dependent, record)
