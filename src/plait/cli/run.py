@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from plait.cli.target import TargetCommand, asks_for_help, print_help, with_target
+from plait.net import inherited
 from plait.process import operated
+from plait.process.notify import Notifier
 from plait.process.runner import Runner
 from plait.process.settings import CHOICES, FLAGS, Live
 from plait.process.signals import flush
@@ -55,7 +57,16 @@ def command(target: str, argv: tuple[str, ...], rundir: str | None, **given: Any
         operated.enter(rundir)
     settings = Live(given, target, argv)
     now = settings.now
-    runner = Runner(target, argv, runner_flags=FLAGS, loop=now.loop, logs=settings.logs, state_dir=now.state_dir)
+    inherited.take(os.environ)
+    runner = Runner(
+        target,
+        argv,
+        runner_flags=FLAGS,
+        loop=now.loop,
+        logs=settings.logs,
+        state_dir=now.state_dir,
+        notifier=Notifier.of(os.environ),
+    )
     if asks_for_help(argv):
         loaded = runner.load()
         if loaded.wants_help(argv):

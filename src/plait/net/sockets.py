@@ -9,6 +9,7 @@ Rules:
 - A lease may be left and taken up again: it then binds the very addresses that it had. A service that asks for port 0
   again, in a later incarnation or generation, has the port that it had, unless somebody took it meanwhile.
 - A stale unix socket is removed; one that answers is not stolen.
+- A store, if there is one, keeps the sockets for the next process of this kind, should this one be killed: systemd's.
 - A service asks for a lease, by which it listens, leaves and listens again: all that an arbiter has to stand behind to
   own the sockets of many processes.
 """
@@ -24,16 +25,14 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from plait.errors import ListenError
+from plait.net import inherited
 from plait.net.endpoints import BACKLOG, Endpoint
 from plait.net.refusing import admit_newcomers, grace_of, refuse_newcomers
 
 Key = tuple[Any, ...]
-
-_FIRST_PASSED = 3
-"""The first descriptor that systemd passes, sd_listen_fds(3)."""
 
 _PORT_TRIES = 8
 
@@ -144,10 +143,24 @@ class Lease:
         self.close()
 
 
+class Store(Protocol):
+    """Keeps sockets, by name, beyond the life of the process."""
+
+    def take(self, name: str) -> socket.socket | None:
+        """The one that an earlier process has kept; None if there is none."""
+
+    def keep(self, name: str, sock: socket.socket) -> None:
+        """Keep it."""
+
+    def drop(self, name: str) -> None:
+        """Keep it no more."""
+
+
 class Registry:
     """The listening sockets of a process. One for an application, or shared by its generations."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
         self._held: dict[Key, _Held] = {}
         self._ports: dict[Key, int] = {}
         """Which port the system chose, last time, where port 0 was asked for."""
@@ -184,9 +197,7 @@ class Registry:
         if held is None or len(held.users) > 1 or key[0] == "fd" or held.sock.type != socket.SOCK_STREAM:
             return 0.0
         if held.sock.family == socket.AF_UNIX:
-            del self._held[key]
-            held.unlink()
-            held.sock.close()
+            self._drop(key)
             return 0.0
         held.is_refusing = held.is_refusing or refuse_newcomers(held.sock)
         return grace_of(held.sock) if held.is_refusing else 0.0
@@ -197,9 +208,14 @@ class Registry:
         if held is not None:
             held.users.pop(tree, None)
             if not held.users:
-                del self._held[key]
-                held.unlink()
-                held.sock.close()
+                self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        held = self._held.pop(key)
+        held.unlink()
+        if self._store is not None and key[0] != "fd":
+            self._store.drop(_name(key))
+        held.sock.close()
 
     def unlink_all(self) -> None:
         """Remove the files of all unix sockets at once, for a process that is about to be ended by force."""
@@ -258,7 +274,9 @@ class Registry:
     def _hold(self, lease: Lease, key: Key, bind: Bind) -> None:
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = _Held(*bind())
+            held = self._held[key] = self._kept(key) or _Held(*bind())
+            if self._store is not None and key[0] != "fd":
+                self._store.keep(_name(key), held.sock)
         elif held.users.get(lease.tree, lease.path) != lease.path:
             other = held.users[lease.tree]
             text = f"{lease.subject}: service {other!r} does already; give one of them another address"
@@ -269,6 +287,28 @@ class Registry:
             lease.keys.append(key)
         if held.sock.type == socket.SOCK_STREAM and not (lease.is_inherited and lease.endpoint.backlog == BACKLOG):
             held.sock.listen(lease.endpoint.backlog)  # a changed backlog; who passed a socket has chosen its own
+
+    def _kept(self, key: Key) -> _Held | None:
+        """The socket that a process before this one has left in the store, unless it cannot be reached any more."""
+        sock = self._store.take(_name(key)) if self._store is not None and key[0] != "fd" else None
+        if sock is None:
+            return None
+        sock.setblocking(False)
+        unlink = _nothing
+        if sock.family == socket.AF_UNIX:
+            path = key[1]
+            try:
+                made = os.stat(path)
+            except OSError:
+                sock.close()
+                return None
+            unlink = partial(_unlink, path, made)
+        return _Held(sock, unlink, is_refusing=True)  # it may have a filter: the other was killed
+
+
+def _name(key: Key) -> str:
+    """A key as a text."""
+    return "/".join(map(str, (int(key[0]), *key[1:])))
 
 
 def _key(lease: Lease, family: int, kind: int, address: tuple[Any, ...]) -> Key:
@@ -411,15 +451,11 @@ def _adopt(fd: int, subject: str) -> tuple[socket.socket, Callable[[], None]]:
 
 
 def _passed(name: str, subject: str) -> list[int]:
-    """The descriptors that systemd passed under a name, sd_listen_fds_with_names(3)."""
-    mine = os.environ.get("LISTEN_PID") == str(os.getpid())
-    passed = os.environ.get("LISTEN_FDS", "") if mine else ""
-    count = int(passed) if passed.isdecimal() else 0
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":") if count else []
-    names += ["unknown"] * (count - len(names))
-    found = [_FIRST_PASSED + index for index, known in enumerate(names[:count]) if known == name]
+    """The descriptors that systemd passed under a name."""
+    passed = inherited.passed()
+    found = [fd for known, fd in passed if known == name]
     if not found:
-        have = f"it passed {', '.join(sorted(set(names)))}" if count else "it passed none"
+        have = f"it passed {', '.join(sorted({known for known, _ in passed}))}" if passed else "it passed none"
         raise ListenError(
             errno.ENOENT,
             f"{subject}: systemd passed no socket of that name ({have}); "

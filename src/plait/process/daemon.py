@@ -18,8 +18,8 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from plait._kernel.events import Event, StateChanged
-from plait._kernel.states import State
+from plait._kernel.events import Event
+from plait.process.notify import became_ready
 
 WITHOUT_A_WORD = 70
 """The caller's exit code where the daemon was killed before it was ready."""
@@ -35,7 +35,7 @@ class Daemon:
 
     def hear(self, event: Event) -> None:
         """A sink of events: the application is ready."""
-        if isinstance(event, StateChanged) and event.path == "/" and event.new is State.RUNNING and self._pipe >= 0:
+        if self._pipe >= 0 and became_ready(event):
             self.detach()
             self._say("ready")
             self._close()

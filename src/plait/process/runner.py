@@ -41,8 +41,10 @@ from plait.process import loops
 from plait.process.exits import FAILED, OK, TOLD, exit_code, lines_of, summary
 from plait.process.generations import Generations
 from plait.process.intents import Intents, may_change
+from plait.process.notify import Notices, Notifier, became_ready
 from plait.process.reload import Plan, Reading, Reloads, read
 from plait.process.signals import STOPPING, Interrupted, Watchdog
+from plait.process.store import Store
 
 log = logging.getLogger("plait")
 
@@ -56,7 +58,8 @@ class Runner:
     `target` is a text as `plait run` takes it, or a service, or a factory of one. `argv`, `environ`, `config`,
     `env_file` and `sets` are where its options come from. `loop` is "uvloop" or "asyncio". With `logs`, `run` sets up
     logging and puts it back at its end; without, records go where the program has them go; a function that gives them
-    is called again by each reload. `state_dir` is a folder that keeps what operators want of the services.
+    is called again by each reload. `state_dir` is a folder that keeps what operators want of the services. `notifier`
+    is how systemd hears of it all, and keeps the listening sockets.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Runner:
         loop: str = "uvloop",
         logs: Logs | Callable[[], Logs] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         if loop not in loops.LOOPS:
             raise UsageError(f"loop {loop!r} is none of {', '.join(loops.LOOPS)}")
@@ -82,6 +86,9 @@ class Runner:
         self._settle: Callable[[], Logs | None] = logs if callable(logs) else lambda: logs
         self._logs = self._settle()
         self._state_dir = state_dir
+        self._notifier = notifier or Notifier()
+        self._notices = Notices(self._notifier)
+        self._store: Store | None = None
         self._target: Target | None = None
         self._resolved: Resolved | None = None
         self._application: Application | None = None
@@ -162,9 +169,11 @@ class Runner:
             self._intents = Intents(self._state_dir, application)
             self._intents.apply(application)
         self._generations = Generations(application, self._prepare, self._sinks)
+        self._notices.begin()
         try:
             await self._generations.serve()
         finally:
+            self._notices.end()
             await self._reloads.settled()
             self._left += self._generations.left_behind
             self._generations = None
@@ -173,7 +182,14 @@ class Runner:
         """Each generation, before it starts."""
         self._share_sockets(application)
         is_first = application is self._application
-        return EventLog(application, since=self._since if is_first else None), self._keep_intents
+        log_of_it = EventLog(application, since=self._since if is_first else None)
+        return log_of_it, self._keep_intents, partial(self._notify, application)
+
+    def _notify(self, application: Application, event: Event) -> None:
+        serving = self._generations is not None and self._generations.serving is application
+        self._notices.hear(application, event, serving=serving)
+        if serving and self._store is not None and became_ready(event):
+            self._store.drop_strangers()
 
     def _keep_intents(self, event: Event) -> None:
         if self._intents is not None and may_change(event):
@@ -182,6 +198,7 @@ class Runner:
     async def stop(self) -> None:
         """Stop the application in order, as SIGTERM does; return when it has stopped. `serve` tells what went wrong."""
         if self._generations is not None:
+            self._notices.stopping(self._generations.serving)
             await self._generations.stop()
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
@@ -224,6 +241,7 @@ class Runner:
         generations = self._serving()
         await generations.settled()  # at most two at a time
         generations = self._serving()
+        self._notices.reloading()
         changes: tuple[str, ...] = ()
         try:
             reading = self._read_anew()
@@ -375,7 +393,9 @@ class Runner:
         """One registry for all that this runner makes, so that the next generation finds the sockets of this one."""
         net = sys.modules.get(REGISTRY)
         if net is not None:
-            self._registry = self._registry or net.Registry()
+            if self._registry is None:
+                self._store = Store(self._notifier) if self._notifier.keeps else None
+                self._registry = net.Registry(self._store)
             application.provide(net.Registry, self._registry)
 
     def _remove_sockets(self) -> None:

@@ -30,6 +30,7 @@ from plait.classic.internet.task import LoopingCall
 from plait.classic.protocols.tls import TLSMemoryBIOFactory
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
+from plait.net import inherited
 
 # -- from a factory's connection to a Deferred --------------------------------------------------------------------
 
@@ -908,7 +909,7 @@ def _parse_systemd(
     """A socket that systemd has opened (sd_listen_fds(3)): by its place among them, or by its name."""
     if (index is None) == (name is None):
         raise ValueError("Must specify exactly one of index or name")
-    names = _passed_by_systemd()
+    names = [known for known, _ in inherited.passed()]
     if index is not None:
         place = int(index)
         if place >= len(names):
@@ -918,14 +919,6 @@ def _parse_systemd(
     else:
         place = names.index(name)
     return AdoptedStreamServerEndpoint(reactor, 3 + place, _family(domain))
-
-
-def _passed_by_systemd() -> list[str]:
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    count = int(os.environ.get("LISTEN_FDS", "0"))
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    return [names[i] if i < len(names) else "unknown" for i in range(count)]
 
 
 def _parse_fd(reactor: Any, fileno: str, domain: str = "INET") -> AdoptedStreamServerEndpoint:
