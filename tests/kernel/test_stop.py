@@ -28,9 +28,9 @@ async def test_a_service_stops_after_its_dependents(diary: Diary) -> None:
 async def test_a_service_stops_after_its_dependents_also_by_way_of_one_that_is_down(diary: Diary) -> None:
     """The chain has a gap; what stands on both sides of it keeps its order."""
     app = Application("shop")
-    app.add(Writer(diary, on_stop=0.01), name="db")
-    app.add(Writer(diary), name="api", needs=["db"])
     app.add(Writer(diary, on_stop=0.01), name="web", needs=["api"])
+    app.add(Writer(diary), name="api", needs=["db"])
+    app.add(Writer(diary, on_stop=0.01), name="db")  # of those that nothing orders the last one begins
     async with app:
         await app["api"].stop()
         diary.clear()
