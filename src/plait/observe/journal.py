@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import array
 import errno
-import fcntl
 import logging
 import os
 import re
@@ -88,6 +87,8 @@ def _encoded(name: str, value: object) -> bytes:
 
 
 def _send_as_file(sock: socket.socket, datagram: bytes) -> None:
+    import fcntl  # not on Windows, where logs are imported as well
+
     fd = os.memfd_create("plait-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(fd, "wb", closefd=False) as file:

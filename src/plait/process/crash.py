@@ -3,8 +3,8 @@
 Rules: while the process lives the file has a line that says which process that is. A clean end takes the line back,
 and removes the file if there was nothing else in it. What is left tells of an end that was none: with stacks below it
 (a fatal signal, as in a fault of C code; written by `faulthandler`, which needs nothing of the interpreter), with what
-failed in which service (an application that failed), or alone (the process was killed, or the machine stopped). Reports
-are added one after another, so one that a restart follows is not lost.
+failed in which service (an application that failed, or did not stop in time), or alone (the process was killed or was
+forced to end, or the machine stopped). Reports are added one after another, so one that a restart follows is not lost.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Notices:
             case StateChanged(path="/") if serving:
                 self._state(application, event)
             case StateChanged(new=State.STARTING) if event.path != "/":
-                self._more_time(application[event.path].policy.start_timeout)
+                self._more_time(application[event.path]._record.policy.start_timeout)
             case Listening() if serving:
                 self._listening.append(event.endpoint)
             case HealthChanged(path="/") if serving and not self._stopping:

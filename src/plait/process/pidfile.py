@@ -2,8 +2,9 @@
 
 Rules: the file is locked for as long as the process lives, so a number in it that is stale, or that another program has
 got meanwhile, keeps nobody from starting: what counts is the lock, which the system takes back whatever way the process
-ends. The lock is the process's own (fcntl): a forked child does not have it. It is removed at the end, but only if it
-is still ours. Who reads it sees a number and a newline, or, for a moment at the start, nothing.
+ends. A forked child lets go of it at once. The file is removed at the end, but only if it is still ours. Who reads it
+sees a number and a newline, or, for a moment at the start, nothing.
+(The lock is flock(2): those of fcntl(2) end when the process closes the file anywhere else, after reading it, say.)
 """
 
 from __future__ import annotations
@@ -11,12 +12,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 
 from plait.errors import UsageError
-
-_FLOCK = "hhqqi4x"
-"""struct flock of Linux on 64 bits: type, whence, start, length, pid."""
 
 
 class PidFile:
@@ -24,27 +21,27 @@ class PidFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
-        self._owner = os.getpid()
         try:
             self._fd = self._locked()
         except OSError as error:
             raise UsageError(f"pidfile {self.path!r} cannot be written: {error.strerror}") from error
-        found = os.read(self._fd, 32).decode("ascii", "replace").strip()
+        found = _number(self._fd)
         self.stale = f"pidfile {self.path!r} was left behind by process {found}, which has ended" if found else ""
         """What is to be said of the file that was there."""
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % self._owner, 0)
+        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        _here.append(self)
 
     def _locked(self) -> int:
         """The file, locked; again if whoever had it has removed it just now."""
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_at(fd, self.path):
                     return fd
             except BlockingIOError:
-                holder = self._holder(fd)
+                holder = f"process {_number(fd)}".strip()
                 os.close(fd)
                 raise UsageError(
                     f"pidfile {self.path!r} is held by {holder}, which is running; stop it, or name another file"
@@ -54,23 +51,23 @@ class PidFile:
                 raise
             os.close(fd)
 
-    def _holder(self, fd: int) -> str:
-        wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        with contextlib.suppress(OSError, struct.error):
-            pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, wanted))[4]
-            if pid > 0:  # it is 0 where the process is out of our sight, in another container
-                return f"process {pid}"
-        return "another process"
-
     def close(self) -> None:
         """Remove it, if it is ours; legal twice."""
-        if self._fd < 0 or os.getpid() != self._owner:
+        if self._fd < 0:
             return
-        fd, self._fd = self._fd, -1
         with contextlib.suppress(OSError):
-            if _is_at(fd, self.path):
+            if _is_at(self._fd, self.path):
                 os.unlink(self.path)
+        _here.remove(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        fd, self._fd = self._fd, -1
         os.close(fd)
+
+
+def _number(fd: int) -> str:
+    return os.pread(fd, 32, 0).decode("ascii", "replace").strip()
 
 
 def _is_at(fd: int, path: str) -> bool:
@@ -78,3 +75,15 @@ def _is_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
+
+
+_here: list[PidFile] = []
+
+
+def _in_child() -> None:
+    """The lock lasts as long as anybody has the file open."""
+    while _here:
+        _here.pop()._let_go()
+
+
+os.register_at_fork(after_in_child=_in_child)
