@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from machine import Machine, NoMachine
+from booted import Machine, NoMachine
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from machine import Machine
+from booted import Machine
 
 APP = """
 import asyncio, os, subprocess, time
