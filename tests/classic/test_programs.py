@@ -356,3 +356,30 @@ Never().setServiceParent(application)
         running.expect("asked")
         os.kill(running.pid, signal.SIGTERM)
         assert running.wait() == 128 + signal.SIGTERM
+
+
+REACT = """
+from plait.classic.internet import task
+
+
+def main(reactor, word):
+    print(word, reactor.running, flush=True)
+    return task.deferLater(reactor, 0.05, {end})
+
+
+task.react(main, ["ready"])
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("print, 'done'", 0), ("int, 'x'", 1)])
+def test_a_main_for_react(tmp_path: Path, end: str, code: int) -> None:
+    """By itself it is the program, which ends and fails with it; Plait serves it as an application's one service."""
+    (tmp_path / "program.py").write_text(REACT.replace("{end}", end))
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (code, "ready False"), done.stderr
+    done = plait("run", "program.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (70 if code else 0, "ready True"), done.stderr
+    assert "line 10 of" in done.stderr
+    assert "task.react(): Plait runs the loop instead, and serves 'react'" in done.stderr
+    assert ("done" in done.stdout) is (code == 0)
+    assert ("invalid literal for int()" in done.stderr) is (code != 0)

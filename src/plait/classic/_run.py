@@ -15,14 +15,14 @@ failed: list[Exception] = []
 """What applications have failed of; see `_host`."""
 
 
-def note() -> bool:
+def note(what: str = "reactor.run()") -> bool:
     """Whether it was called in a file that is being loaded as a target, which is noted."""
     loading = lookup.loading
     if loading is None:
         return False
     if not loading.asked_to_run:
         frame = sys._getframe(2)
-        loading.asked_to_run = f"line {frame.f_lineno} of {frame.f_code.co_filename}"
+        loading.asked_to_run = f"line {frame.f_lineno} of {frame.f_code.co_filename} calls {what}"
     return True
 
 

@@ -45,11 +45,11 @@ def application_of(asked: tuple[ModuleType, Loading]) -> object:
     for application in loading.applications:
         return _said(loading, application, application.name)
     empty = service.Application(module.__name__.rpartition(".")[2])
-    log.info("%s calls reactor.run(): Plait runs the loop instead, until reactor.stop()", loading.asked_to_run)
+    log.info("%s: Plait runs the loop instead, until reactor.stop()", loading.asked_to_run)
     return empty
 
 
 def _said(loading: Loading, thing: object, name: str) -> object:
     shown = getattr(thing, "name", None) or name
-    log.info("%s calls reactor.run(): Plait runs the loop instead, and serves %r", loading.asked_to_run, shown)
+    log.info("%s: Plait runs the loop instead, and serves %r", loading.asked_to_run, shown)
     return thing

@@ -31,8 +31,8 @@ class Loading:
     """What the code of a target says while it is imported, for whoever makes an application of it.
 
     `inputs` are where its options come from, `options_class` the class that the code has read them by itself with.
-    `asked_to_run` is where it asked to run a loop of its own, as "line 7 of echo.py"; `applications` what it would
-    have served there.
+    `asked_to_run` is where it asked to run a loop of its own, as "line 7 of echo.py calls reactor.run()";
+    `applications` what it would have served there.
     """
 
     inputs: Inputs

@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from zope.interface import implementer
 
+from plait.classic import _run
 from plait.classic.internet import defer, error
 from plait.classic.internet._default import default_reactor
 from plait.classic.internet._delayed import DelayedCall
 from plait.classic.internet.interfaces import IReactorTime
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
+from plait.plugins import lookup
 
 
 class LoopingCall:
@@ -455,12 +457,18 @@ def deferLater(
     return deferred
 
 
-def react(main: Callable[..., Any], argv: Iterable[object] = (), _reactor: Any = None) -> NoReturn:
+def react(main: Callable[..., Any], argv: Iterable[object] = (), _reactor: Any = None) -> None:
     """Run the reactor for as long as `main(reactor, *argv)` takes, and end the program with its exit code.
 
     `main` returns a Deferred or a coroutine. A failure is logged, and exit code 1; one of SystemExit gives its own.
+    Under `plait run` it is noted, and returns at once: Plait serves an application with `main` in it.
     """
     if _reactor is None:
+        if lookup.loading is not None and _run.note("task.react()"):
+            from plait.classic._main import application  # it is above the reactor
+
+            lookup.loading.applications.append(application(main, tuple(argv)))
+            return
         _reactor = default_reactor()
     code: Any = 0
     stopping = False
