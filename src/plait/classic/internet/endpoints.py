@@ -27,6 +27,7 @@ from plait.classic.internet._certificates import Certificate, KeyPair, PrivateCe
 from plait.classic.internet.address import _ProcessAddress
 from plait.classic.internet.protocol import ClientFactory, Factory, ProcessProtocol, Protocol
 from plait.classic.internet.task import LoopingCall
+from plait.classic.protocols.haproxy import proxyEndpoint
 from plait.classic.protocols.tls import TLSMemoryBIOFactory
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
@@ -929,6 +930,11 @@ def _parse_tls_server(reactor: Any, path: str, port: str, **named: str) -> Any:
     return wrapServerTLS(_ByName(path), _parseTCP(reactor, port, **named))
 
 
+def _parse_haproxy(reactor: Any, *args: str, **named: str) -> Any:
+    values = [*map(quoteStringArgument, args), *(f"{key}={quoteStringArgument(text)}" for key, text in named.items())]
+    return proxyEndpoint(serverFromString(reactor, ":".join(values)))
+
+
 @implementer(interfaces.IOpenSSLServerConnectionCreator)
 class _ByName:
     """Shows the certificate for the name that a client asks for: those in PEM files of a folder, with their keys.
@@ -985,6 +991,7 @@ _serverParsers: dict[str, Callable[..., Any]] = {
     "systemd": _parse_systemd,
     "fd": _parse_fd,
     "stdio": lambda reactor: StandardIOEndpoint(reactor),
+    "haproxy": _parse_haproxy,
 }
 
 
@@ -993,7 +1000,8 @@ def serverFromString(reactor: Any, description: str) -> Any:
 
     `tcp:PORT`, `tcp6:PORT` (interface, backlog); `unix:PATH` (mode, backlog, lockfile); `ssl:PORT` (privateKey,
     certKey, extraCertChain, sslmethod, dhParameters, interface, backlog); `tls:FOLDER:PORT`;
-    `systemd:domain=INET:index=N` or `name=`; `fd:fileno=N:domain=INET`; `stdio:`.
+    `systemd:domain=INET:index=N` or `name=`; `fd:fileno=N:domain=INET`; `stdio:`; and `haproxy:` before any of
+    them, for connections that begin with a PROXY header.
     """
     args, named = _parse(description)
     kind = args.pop(0)
