@@ -155,6 +155,18 @@ def test_a_daemon_that_was_started_anew(
     handler.close()
 
 
+def test_a_daemon_that_was_started_anew_between_two_lines(reader: socket.socket, tmp_path: Path) -> None:
+    """Costs none of them."""
+    handler = made(SyslogHandler, tmp_path)
+    reader.close()
+    (tmp_path / "log").unlink()
+    with listening(tmp_path) as again:
+        handler.emit(record("at once"))
+        assert again.recv(9999).decode().endswith("]: at once")
+    assert handler.lost == 0
+    handler.close()
+
+
 def test_a_daemon_that_reads_no_more_costs_one_wait(
     reader: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -125,6 +126,23 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         PidFile(tmp_path / "pid")
     assert precious.read_text() == "dear"
+
+
+def test_one_that_is_removed_just_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between our opening and our locking it: the lock of a file that nobody finds is worth nothing."""
+    path = tmp_path / "pid"
+    path.write_text("1\n")
+    lock, left = fcntl.flock, [path]
+
+    def late(fd: int, how: int) -> None:
+        if left:
+            left.pop().unlink()
+        lock(fd, how)
+
+    monkeypatch.setattr("plait.process.pidfile.fcntl.flock", late)
+    file = PidFile(path)
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.close()
 
 
 def test_who_reads_it_within_the_process_does_not_lose_it(tmp_path: Path) -> None:
