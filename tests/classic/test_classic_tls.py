@@ -97,6 +97,29 @@ async def test_who_is_not_who_he_should_be_is_refused(
     await fired(port.stopListening())
 
 
+@pytest.mark.parametrize("name", ["localhost", "example.org"])
+async def test_a_name_that_is_not_sent_is_checked_all_the_same(
+    authority: trustme.CA, shown: ssl.PrivateCertificate, name: str
+) -> None:
+    """The certificate that the server then shows has to be for it, and a single one may be who is trusted."""
+    asked: list[str | None] = []
+    context = shown.options()
+    context._context(False).sni_callback = lambda _, name, __: asked.append(name)
+    port = reactor.listenSSL(0, serving(Echo), context, interface="127.0.0.1")
+    root = ssl.Certificate.loadPEM(authority.cert_pem.bytes())
+    options = ssl.optionsForClientTLS(name, trustRoot=root, sendServerName=False)
+    talk = Talk(b"secret")
+    reactor.connectSSL("127.0.0.1", port.getHost().port, Client(talk), options)
+    if name == "localhost":
+        assert await fired(talk.heard(6)) == b"secret"
+        talk.transport.loseConnection()
+        await fired(talk.lost)
+    else:
+        assert isinstance(await fired(talk.lost), ssl.VerificationError)
+    assert asked == [None]
+    await fired(port.stopListening())
+
+
 async def test_a_client_may_have_to_show_a_certificate(authority: trustme.CA, shown: ssl.PrivateCertificate) -> None:
     """With one of the authority it is served; without one it is not."""
     own = ssl.PrivateCertificate.loadPEM(authority.issue_cert("me").private_key_and_cert_chain_pem.bytes())

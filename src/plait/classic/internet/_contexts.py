@@ -7,6 +7,7 @@ a client speaks to is verified, unless options that say otherwise were given by 
 from __future__ import annotations
 
 import enum
+import ipaddress
 import os
 import ssl
 import tempfile
@@ -250,10 +251,13 @@ class CertificateOptions:
     def _trust(self, context: ssl.SSLContext) -> None:
         if self.trustRoot is None:
             return
-        if not hasattr(self.trustRoot, "_addCACertsToContext"):
-            raise TypeError(f"{self.trustRoot!r} is no trust root: see trustRootFromCertificates and platformTrust")
+        root = self.trustRoot
+        if isinstance(root, Certificate):
+            root = trustRootFromCertificates([root])
+        if not hasattr(root, "_addCACertsToContext"):
+            raise TypeError(f"{root!r} is no trust root: see trustRootFromCertificates and platformTrust")
         context.verify_mode = ssl.CERT_REQUIRED if self.requireCertificate else ssl.CERT_OPTIONAL
-        self.trustRoot._addCACertsToContext(context)
+        root._addCACertsToContext(context)
 
     def serverConnectionForTLS(self, protocol: Any) -> ssl.SSLObject:
         """The server's side of one connection."""
@@ -296,18 +300,49 @@ def _versions(
 class ClientTLSOptions:
     """What a client asks of the server of one name."""
 
-    def __init__(self, hostname: str, options: CertificateOptions) -> None:
+    def __init__(self, hostname: str, options: CertificateOptions, sends: bool = True) -> None:
         self._hostname = hostname
         self._options = options
+        self._sends = sends or _is_address(hostname)  # which is never sent, and checked all the same
+        self._context().check_hostname = self._sends
 
     def _context(self, isClient: bool = True) -> ssl.SSLContext:
         return self._options._context(True)
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> ssl.SSLObject:
         """The client's side of one connection."""
+        if self._sends:
+            name, verify = self._hostname, None
+        else:
+            name, verify = None, self._verify
         return tlsProtocol.wrap(  # type: ignore[no-any-return]
-            self._context(), server_side=False, server_hostname=self._hostname
+            self._context(), server_side=False, server_hostname=name, verify=verify
         )
+
+    def _verify(self, connection: ssl.SSLObject) -> None:
+        """What the ssl module does by itself where it sends the name."""
+        shown: Any = connection.getpeercert() or {}
+        names = [name for kind, name in shown.get("subjectAltName", ()) if kind == "DNS"]
+        if not any(_is_for(name, self._hostname) for name in names):
+            raise ssl.CertificateError(
+                f"certificate verify failed: it is for {', '.join(names) or 'nobody'}, not for {self._hostname!r}"
+            )
+
+
+def _is_address(hostname: str) -> bool:
+    try:
+        ipaddress.ip_address(hostname)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_for(pattern: str, hostname: str) -> bool:
+    """Whether a name of a certificate is that of a host: letter for letter, or with a "*" for its first label."""
+    wanted = hostname.encode("idna").decode() if not hostname.isascii() else hostname
+    wanted, pattern = wanted.rstrip(".").lower(), pattern.lower()
+    first, _, rest = wanted.partition(".")
+    return pattern == wanted or (pattern == f"*.{rest}" and "." in rest and bool(first))
 
 
 def optionsForClientTLS(
@@ -317,11 +352,13 @@ def optionsForClientTLS(
     acceptableProtocols: Sequence[bytes] | None = None,
     *,
     extraCertificateOptions: dict[str, Any] | None = None,
+    sendServerName: bool | None = None,
 ) -> ClientTLSOptions:
     """What a client asks of the server of this name or address: a certificate for it, from somebody it trusts.
 
     `trustRoot` is whom to trust, whom the system trusts if left out; `clientCertificate`, a `PrivateCertificate`, is
-    what to show. TypeError for a name in bytes.
+    what to show. `sendServerName` is False where the name is not to be sent to the server, which an address never is.
+    TypeError for a name in bytes.
     """
     if not isinstance(hostname, str):
         raise TypeError(
@@ -335,5 +372,4 @@ def optionsForClientTLS(
         acceptableProtocols=acceptableProtocols,
         **more,
     )
-    options._context(True).check_hostname = True
-    return ClientTLSOptions(hostname, options)
+    return ClientTLSOptions(hostname, options, sendServerName is not False)

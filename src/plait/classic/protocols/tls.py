@@ -9,6 +9,7 @@ somebody may have cut it short.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
@@ -38,6 +39,7 @@ class TLSMemoryBIOProtocol(ProtocolWrapper):
         self._streaming = False
         self._reason: Failure | None = None
         self._is_shaken = False
+        self._verify: Callable[[ssl.SSLObject], None] | None = None
         self._is_paused = False
         self._is_reading = False
         self._has_ended = False
@@ -62,9 +64,18 @@ class TLSMemoryBIOProtocol(ProtocolWrapper):
             self.wrappedProtocol.makeConnection(self)
         self._go_on()
 
-    def wrap(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> ssl.SSLObject:
+    def wrap(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        verify: Callable[[ssl.SSLObject], None] | None = None,
+    ) -> ssl.SSLObject:
         """An object that speaks TLS by this context through this protocol's buffers: what a maker of connections
-        (`serverConnectionForTLS`, `clientConnectionForTLS`) returns."""
+        (`serverConnectionForTLS`, `clientConnectionForTLS`) returns. `verify` is called after the handshake, and raises
+        an `ssl.CertificateError` where that will not do."""
+        self._verify = verify
         return context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
@@ -95,6 +106,8 @@ class TLSMemoryBIOProtocol(ProtocolWrapper):
     def _shake_hands(self) -> bool:
         try:
             self._tls.do_handshake()
+            if self._verify is not None:
+                self._verify(self._tls)
         except ssl.SSLWantReadError:
             return False
         except ssl.CertificateError as raised:
