@@ -75,11 +75,14 @@ def daemonize() -> Daemon | int:
 
 def _wait(heard: int) -> int:
     daemon = 0
+    waiting: list[int] = []
 
     def pass_on(number: int, _: FrameType | None) -> None:
-        if daemon:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(daemon, number)
+        if not daemon:
+            waiting.append(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon, number)
 
     before = {one: signal.signal(one, pass_on) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -88,6 +91,8 @@ def _wait(heard: int) -> int:
                 word, _, number = line.strip().partition(" ")
                 if word == "pid":
                     daemon = int(number)
+                    while waiting:
+                        pass_on(waiting.pop(), None)
                 else:
                     return 0 if word == "ready" else int(number)
         return WITHOUT_A_WORD

@@ -83,11 +83,15 @@ class Notices:
 
     def begin(self) -> None:
         """Feed the watchdog from now on."""
+        self._stopping = False
+        self._listening.clear()
         if self._notifier.watchdog:
-            self._notifier.send(WATCHDOG=1)
-            # Twice in each period, sd_watchdog_enabled(3).
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._notifier.watchdog / 2, self.begin)
+            self._feed()
+
+    def _feed(self) -> None:
+        """Twice in each period, sd_watchdog_enabled(3)."""
+        self._notifier.send(WATCHDOG=1)
+        self._timer = asyncio.get_running_loop().call_later(self._notifier.watchdog / 2, self._feed)
 
     def end(self) -> None:
         """Feed it no more."""

@@ -27,6 +27,8 @@ class Work(Service):
         self.options = options
     async def on_start(self):
         await asyncio.sleep(self.options.slow)
+        if "FAIL" in os.environ:
+            raise RuntimeError("not today")
         self.log.warning("at work", extra={"shift": "night"})
     async def on_stop(self):
         await asyncio.sleep(self.options.slow_stop)
@@ -150,6 +152,19 @@ def test_a_start_that_fails_fails_the_unit(machine: Machine, unit: Callable[...,
     name = unit("broken", "nothing.py", begin=False)
     machine.run("systemctl", "start", name, check=False)
     assert (machine.property(name, "Result"), machine.property(name, "ExecMainStatus")) == ("exit-code", "2")
+
+
+def test_a_service_that_does_not_start_fails_the_unit(machine: Machine, unit: Callable[..., str]) -> None:
+    """With exit code 3, after what had started was stopped; and a restart is tried, as the unit has it."""
+    service = "Environment=FAIL=1\nRestart=on-failure\nRestartSec=0\n"
+    name = unit("failing", "app.py", service, begin=False)
+    machine.run("systemctl", "start", "--no-block", name)
+    deadline = time.monotonic() + 20
+    while int(machine.property(name, "NRestarts")) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "status=3" in machine.journal(name)
+    machine.run("systemctl", "stop", name)
 
 
 def test_the_watchdog_ends_a_loop_that_is_stuck_and_no_other(machine: Machine, unit: Callable[..., str]) -> None:
