@@ -7,13 +7,17 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plait import Application, Options, Service
-from plait.process.notify import Notifier
+from plait._kernel.events import HealthChanged, StateChanged
+from plait._kernel.health import Level
+from plait._kernel.states import State
+from plait.process.notify import Notices, Notifier
 from plait.process.runner import Runner
 from plait.process.store import Store
 
@@ -144,6 +148,21 @@ async def _until_ready(runner: Runner) -> None:
         await asyncio.sleep(0)
         if runner._application is not None and runner.application.state.value == "running":
             return
+
+
+def test_what_counts_is_the_application_that_serves(systemd: socket.socket, tmp_path: Path) -> None:
+    """Its health is the status, and a start that ends paused, as an operator wanted it, is one; others are silent."""
+    notices, app = Notices(Notifier(str(tmp_path / "notify"))), make_app(Words())
+    sick = HealthChanged(time=0, path="/", old=Level.READY, new=Level.DEGRADED, reason="service 'part' is paused")
+    paused = StateChanged(time=0, path="/", incarnation=1, old=State.STARTING, new=State.PAUSED)
+    stopping = StateChanged(time=0, path="/", incarnation=1, old=State.RUNNING, new=State.STOPPING)
+    for event in (sick, paused, stopping):
+        notices.hear(app, event, serving=False)
+    notices.hear(app, replace(sick, path="part"), serving=True)
+    assert heard(systemd) == []
+    notices.hear(app, paused, serving=True)
+    notices.hear(app, sick, serving=True)
+    assert [one["STATUS"] for one in heard(systemd)] == ["ready", "degraded: service 'part' is paused"]
 
 
 async def test_the_watchdog_is_fed_by_the_loop(systemd: socket.socket, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from plait.errors import OptionsError
 from plait.process.settings import settle
-from running import Running, plait, until
+from running import PLAIT, Running, plait, until
 
 APP = """
 import asyncio, os, resource
@@ -91,6 +92,18 @@ def test_a_title_without_the_library(cwd: Path) -> None:
     (cwd / "setproctitle.py").write_text("raise ImportError")
     done = plait("run", "--title", "x", "sub/app.py", cwd=cwd, env={"PYTHONPATH": str(cwd)})
     assert (done.returncode, "pip install 'plait[title]'" in done.stderr) == (2, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace takes root")
+def test_as_the_first_process_of_a_container(cwd: Path) -> None:
+    """The system ignores signals to PID 1 that it does not ask for; TERM stops it in order all the same."""
+    space = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    with Running("sub/app.py", cwd=cwd, program=(*space, *PLAIT, "run")) as app:
+        app.expect("ready in")
+        (inside,) = Path(f"/proc/{app.pid}/task/{app.pid}/children").read_text().split()
+        os.kill(int(inside), signal.SIGTERM)
+        assert app.wait() == 0
+        app.expect("application 'shop' stopped")
 
 
 def test_a_stale_pidfile_is_said(cwd: Path) -> None:
