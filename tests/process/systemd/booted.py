@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -27,8 +28,12 @@ mount -t overlay overlay -o lowerdir=/,upperdir={folder}/upper,workdir={folder}/
 mkdir -p {folder}/root/etc/systemd/system
 for unit in {masked}; do ln -sf /dev/null {folder}/root/etc/systemd/system/$unit; done
 rm -f {folder}/root/etc/machine-id; cat /proc/sys/kernel/random/uuid | tr -d - > {folder}/root/etc/machine-id
-exec {nspawn} -D {folder}/root -b --register=no --keep-unit --private-network --console=pipe
+exec {nspawn} -D {folder}/root -b --register=no --keep-unit --private-network --console=pipe {binds}
 """
+
+
+VOLATILE = ("/tmp", "/var/tmp", "/run", "/dev/shm")
+"""Where the machine has memory of its own, and sees of this one's only what is bound."""
 
 
 class NoMachine(Exception):
@@ -45,7 +50,9 @@ class Machine:
             raise NoMachine("systemd is not installed")
         self._root = folder / "machine"
         self._root.mkdir()
-        script = _BOOT.format(folder=self._root, masked=" ".join(MASKED), nspawn=_nspawn(folder))
+        script = _BOOT.format(
+            folder=self._root, masked=" ".join(MASKED), nspawn=_nspawn(folder), binds=" ".join(_binds())
+        )
         self._log = open(folder / "boot.log", "w+")  # noqa: SIM115  # closed by close
         self._process = subprocess.Popen(
             ["unshare", "--mount", "sh", "-c", script],
@@ -113,6 +120,12 @@ class Machine:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait(20)
         self._log.close()
+
+
+def _binds() -> list[str]:
+    """What of the tests and their Python the machine would not see."""
+    needed = {str(Path(__file__).parents[3]), sys.prefix, sys.base_prefix}
+    return [f"--bind-ro={folder}" for folder in sorted(needed) if folder.startswith(VOLATILE)]
 
 
 def _children(pid: int) -> list[int]:

@@ -62,6 +62,8 @@ def _says(log: Path, text: str) -> bool:
 
 def test_the_units(machine: Machine) -> None:
     """As root would type it on a fresh machine: the service, then its socket."""
+    if str(BIN).startswith(("/tmp/", "/var/tmp/")):
+        pytest.skip("the unit has a /tmp of its own, and this Plait is installed in the machine's")
     service, sock = blocks("ini", "systemd")
     machine.write("/etc/systemd/system/shop.service", service.replace("/srv/shop/.venv/bin", str(BIN)))
     machine.write("/etc/systemd/system/shop.socket", sock)
