@@ -54,8 +54,11 @@ def cwd(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     (folder / "app.py").write_text(APP)
     yield folder
-    with suppress(FileNotFoundError, ValueError, ProcessLookupError):
-        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    for file in ("pid", "starting"):
+        with suppress(FileNotFoundError, ValueError):
+            pid = int((folder / file).read_text())
+            if not gone(pid) and os.readlink(f"/proc/{pid}/cwd") == str(folder):
+                os.kill(pid, signal.SIGKILL)
 
 
 def daemon(cwd: Path, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
