@@ -104,6 +104,21 @@ class ServicePaused(LifecycleError):
     """A client that is paused was asked for its connection, and refuses instead of letting its caller wait."""
 
 
+# -- operating a running application ----------------------------------------------------------------------------
+
+
+class NotRunning(UsageError):
+    """No running application answers to the name or number that was given, or several do."""
+
+
+class ControlError(PlaitError):
+    """A running application did not do what it was told, or did not answer."""
+
+
+class ProtocolError(ControlError):
+    """Two processes that do not understand each other; the connection between them is of no use any more."""
+
+
 # -- a service failed -------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""What operates a running application: one protocol, its server and its client."""
