@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from zope.interface import implementer
+
+from plait.classic.internet import interfaces
 from plait.classic.internet.address import IPv4Address, IPv6Address
 from plait.classic.protocols.policies import ProtocolWrapper, WrappingFactory
 from plait.classic.python import log
@@ -81,11 +84,19 @@ class HAProxyFactory(WrappingFactory[Any]):
     protocol = HAProxyProtocol
 
 
+@implementer(interfaces.IStreamServerEndpoint)
+class _Endpoint:
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
+
+    def listen(self, protocolFactory: Any) -> Any:
+        """Where the wrapped one does."""
+        return self._wrapped.listen(HAProxyFactory(protocolFactory))
+
+
 def proxyEndpoint(wrappedEndpoint: Any) -> Any:
     """A server endpoint each connection of which begins with a PROXY header."""
-    from plait.classic.internet.endpoints import _WrapperServerEndpoint  # which makes these from texts
-
-    return _WrapperServerEndpoint(wrappedEndpoint, HAProxyFactory)
+    return _Endpoint(wrappedEndpoint)
 
 
 __all__ = ["proxyEndpoint"]
