@@ -729,3 +729,27 @@ async def test_a_start_that_waits_for_its_group_ends_when_that_does_not_start() 
     assert service.state is State.RUNNING
     await app.stop()
     await serving
+
+
+class DrainsForever(Service):
+    """Has nothing but an on_drain, which does not hear."""
+
+    async def on_drain(self) -> None:
+        end = asyncio.get_running_loop().time() + 100
+        while (left := end - asyncio.get_running_loop().time()) > 0:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(left)
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.may_leak
+async def test_a_service_that_only_drains_has_its_share_of_the_applications_time() -> None:
+    """What it drains may not hear, and is awaited once more before it is left behind."""
+    app = Application("model", shutdown_timeout=3)
+    app.add(DrainsForever())
+    await app.start()
+    began = asyncio.get_running_loop().time()
+    with contextlib.suppress(StopFailed):
+        await app.stop()
+    assert asyncio.get_running_loop().time() - began < 3.1
+    await asyncio.sleep(200)

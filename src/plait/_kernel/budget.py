@@ -28,7 +28,7 @@ def _drain_cost(record: Record) -> float:
 
 
 def _stop_cost(record: Record) -> float:
-    if not record.shape.task and record.life is None:
+    if not (record.shape.task or record.shape.drain) and record.life is None:
         return 0.0
     return record.policy.stop_timeout + grace(record.policy.stop_timeout)
 
