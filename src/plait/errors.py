@@ -115,6 +115,18 @@ class ControlError(PlaitError):
     """A running application did not do what it was told, or did not answer."""
 
 
+class CommandFailed(ControlError):
+    """A running application says that a command has failed; `code` is what the command line exits with."""
+
+    def __init__(self, message: str, code: int = 70) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class NoAnswer(ControlError, TimeoutError):
+    """A running application did not answer in time: its loop is held up, or the process is stopped."""
+
+
 class ProtocolError(ControlError):
     """Two processes that do not understand each other; the connection between them is of no use any more."""
 

@@ -22,7 +22,14 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     """Nothing of the tester's own, and folders of the test's for whatever might be left behind."""
     home.mkdir(exist_ok=True)
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ}
-    return {**kept, "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1", **more}
+    return {
+        **kept,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "XDG_RUNTIME_DIR": str(home),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **more,
+    }
 
 
 def plait(*argv: str, cwd: Path, prefix: tuple[str, ...] = (), **more: Any) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,8 @@ COMMANDS = {
     "run": ("plait.cli.run", "Run a target until it ends or is told to stop."),
     "check": ("plait.cli.check", "Check a target's options and its services, and start nothing."),
     "options": ("plait.cli.options", "Show a target's options and where each value comes from."),
+    "stop": ("plait.cli.stop", "Stop a running application, and wait until it has ended."),
+    "reload": ("plait.cli.reload", "Have a running application take its options anew, without interruption."),
     "list": ("plait.cli.plugins", "List the installed plugins."),
 }
 """Each subcommand's module, which has it as `command`, and one line about it."""

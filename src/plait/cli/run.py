@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from plait.cli.target import TargetCommand, asks_for_help, print_help, with_target
+from plait.control.folder import runtime_folder
 from plait.net import inherited
 from plait.process import operated
 from plait.process.notify import Notifier
@@ -43,6 +44,10 @@ from plait.process.signals import flush
     metavar="DIR",
     help="Keep there what operators want of the services (paused, down), for the next start.",
 )
+@click.option("--control/--no-control", default=None, help="Be found by plait stop and plait reload.  [default: yes]")
+@click.option(
+    "--runtime-dir", metavar="DIR", help="Where the control socket is.  [default: XDG_RUNTIME_DIR/plait, or /run/plait]"
+)
 @click.option("--rundir", metavar="DIR", help="Work in this folder: every other path is as if typed there.")
 @click.option("--daemon/--no-daemon", default=None, help="Run in the background, and return once it is ready.")
 @click.option("--pidfile", metavar="FILE", help="Keep the process's number there; refuse a second one.")
@@ -66,6 +71,7 @@ def command(target: str, argv: tuple[str, ...], rundir: str | None, **given: Any
         logs=settings.logs,
         state_dir=now.state_dir,
         notifier=Notifier.of(os.environ),
+        runtime_dir=runtime_folder(os.environ, now.runtime_dir) if now.control else None,
     )
     if asks_for_help(argv):
         loaded = runner.load()

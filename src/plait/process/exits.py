@@ -7,7 +7,7 @@ code is told in lines; what happened to services is in the log, where it happene
 from __future__ import annotations
 
 from plait._kernel.words import error_text
-from plait.errors import InvalidTree, PlaitError, StartFailed, TargetFailed, UsageError
+from plait.errors import CommandFailed, InvalidTree, PlaitError, StartFailed, TargetFailed, UsageError
 from plait.observe.tracebacks import render
 
 OK = 0
@@ -30,6 +30,8 @@ TOLD = (UsageError, TargetFailed, InvalidTree)
 
 def exit_code(error: BaseException) -> int:
     """What a process that ends with this error exits with."""
+    if isinstance(error, CommandFailed):
+        return error.code
     return next(code for kind, code in CODES if isinstance(error, kind))
 
 

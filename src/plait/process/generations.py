@@ -131,6 +131,13 @@ class Generations:
         self._retiring = None
         self._unwatch(old)
 
+    @property
+    def unsettled(self) -> str:
+        """What `settled` would wait for, in words."""
+        if self._started is not None and not self._started.done():
+            return "the start"
+        return "the retiring generation" if self._retiring is not None else ""
+
     async def settled(self) -> None:
         """Until the first has started, and none retires any more."""
         if self._started is not None:

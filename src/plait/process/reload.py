@@ -115,6 +115,11 @@ class Reloads:
             task.exception()  # who asked may have gone; an event has told of it
         self._running, self._waiting = self._waiting, None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether one is under way."""
+        return self._running is not None
+
     async def settled(self) -> None:
         """Until none is under way."""
         while self._running is not None:

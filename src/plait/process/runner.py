@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from plait._kernel.application import Application
@@ -38,6 +39,7 @@ from plait.options.sources import Inputs
 from plait.plugins.factory import factory_of
 from plait.plugins.target import Target, load
 from plait.process import loops
+from plait.process.controlled import Controlled
 from plait.process.exits import FAILED, OK, TOLD, exit_code, lines_of, summary
 from plait.process.generations import Generations
 from plait.process.intents import Intents, may_change
@@ -59,7 +61,8 @@ class Runner:
     `env_file` and `sets` are where its options come from. `loop` is "uvloop" or "asyncio". With `logs`, `run` sets up
     logging and puts it back at its end; without, records go where the program has them go; a function that gives them
     is called again by each reload. `state_dir` is a folder that keeps what operators want of the services. `notifier`
-    is how systemd hears of it all, and keeps the listening sockets.
+    is how systemd hears of it all, and keeps the listening sockets. `runtime_dir` is a folder for a control socket, by
+    which operators find the application; without, it has none.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Runner:
         logs: Logs | Callable[[], Logs] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         notifier: Notifier | None = None,
+        runtime_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if loop not in loops.LOOPS:
             raise UsageError(f"loop {loop!r} is none of {', '.join(loops.LOOPS)}")
@@ -89,6 +93,9 @@ class Runner:
         self._notifier = notifier or Notifier()
         self._notices = Notices(self._notifier)
         self._store: Store | None = None
+        self._runtime_dir = runtime_dir
+        self._controlled: Controlled | None = None
+        self._begin_stop: Callable[[], None] = lambda: self._do(self.stop())
         self._target: Target | None = None
         self._resolved: Resolved | None = None
         self._application: Application | None = None
@@ -170,13 +177,45 @@ class Runner:
             self._intents.apply(application)
         self._generations = Generations(application, self._prepare, self._sinks)
         self._notices.begin()
+        if self._runtime_dir is not None:
+            self._controlled = self._control_in(self._runtime_dir)
+            await self._controlled.open(application.name)
+        failure: BaseException | None = None
         try:
             await self._generations.serve()
+        except BaseException as error:
+            failure = error
+            raise
         finally:
             self._notices.end()
             await self._reloads.settled()
-            self._left += self._generations.left_behind
+            left = self._generations.left_behind
+            self._left += left
             self._generations = None
+            if self._controlled is not None:
+                await self._controlled.close(failure, left)
+                self._controlled = None
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    def _control_in(self, folder: str | os.PathLike[str]) -> Controlled:
+        return Controlled(
+            Path(folder),
+            reload=lambda dry_run: self.reload(dry_run=dry_run),
+            waits_for=self._reload_waits_for,
+            stop=self._stop_as_told,
+        )
+
+    def _stop_as_told(self) -> float:
+        """Begin it, over control; the seconds it may take."""
+        within = self.application.shutdown_timeout
+        self._begin_stop()
+        return within
+
+    def _reload_waits_for(self) -> str:
+        if self._reloads.is_busy:
+            return "the reload under way"
+        return self._generations.unsettled if self._generations is not None else ""
 
     def _prepare(self, application: Application) -> tuple[Sink, ...]:
         """Each generation, before it starts."""
@@ -266,6 +305,8 @@ class Runner:
         dropped = await generations.switch(reading.application)
         self._application = reading.application
         self._on_next(reading.application)
+        if self._controlled is not None:
+            self._controlled.rename(reading.application.name)
         return tuple(f"service {path!r} is gone, and with it what an operator wanted of it" for path in dropped)
 
     def _failing_as_reload(self, read: Callable[[], Reading]) -> Reading:
@@ -334,6 +375,7 @@ class Runner:
             watchdog.still_there = self._still_there
             watchdog.last_rites.append(self._remove_sockets)
             watchdog.on_overdue = lambda text: self.on_crash(text, None)
+            self._begin_stop = partial(_as_signalled, watchdog)
             watchdog.attach(self._on_signal)
         try:
             await self.serve()
@@ -400,6 +442,8 @@ class Runner:
 
     def _remove_sockets(self) -> None:
         """A forced end: the files of unix sockets go with the process."""
+        if self._controlled is not None:
+            self._controlled.unlink()
         if self._registry is not None:
             self._registry.unlink_all()
 
@@ -439,6 +483,12 @@ def _target_of(thing: Service | Callable[..., object]) -> Target:
 def _watch_over(watchdog: Watchdog, application: Application) -> None:
     """The next generation has its own time to stop."""
     watchdog.timeout = application.shutdown_timeout
+
+
+def _as_signalled(watchdog: Watchdog) -> None:
+    """A stop by TERM, so that the watchdog sees to its end; unless one is under way, as a second one would force it."""
+    if watchdog.stop_asked is None:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _nothing(_: Application) -> None:

@@ -38,6 +38,8 @@ class Settings:
     syslog_facility: str = "daemon"
     syslog_tag: str = "plait"
     state_dir: str | None = None
+    control: bool = True
+    runtime_dir: str | None = None
     daemon: bool = False
     pidfile: str | None = None
     umask: int | None = None
@@ -171,6 +173,7 @@ def _size(value: object) -> int:
 
 READERS: dict[str, Callable[[object], Any]] = {
     "syslog": _switch,
+    "control": _switch,
     "daemon": _switch,
     "umask": _octal,
     "nofile": _count,
