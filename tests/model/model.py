@@ -291,6 +291,8 @@ class Node:
                 return call  # of one that was left behind: it unwinds late, and concerns nobody
             self.model.forbid(life.task not in (None, task), self, f"{hook} of an older incarnation was called")
             life.task = task
+        if hook == "on_drain" and self.fell and any(self in ending.left for ending in self.model.endings):
+            self.model.is_exact = False  # it was to be stopped as well, and that came first
         self.model.forbid(hook in life.called and hook in ONCE, self, f"{hook} was called again")
         self.model.forbid(not self._is_time(hook), self, f"{hook} was called while {self.state.value}")
         life.called.add(hook)
@@ -443,10 +445,12 @@ class Model:
         node.intent = UP if node.intent is DOWN else node.intent
         self._clear(node)
         for op in self.starts:
-            if (op.target is node or node in op.pending) and not op.doomed:
+            if op.target is node or (node in op.pending and not op.doomed):
                 if op.target is node:
                     op.by.append(command)
                     command.op = op
+                    op.doomed = False  # he was cancelled, and has not heard of it yet
+                    self.doomed = [one for one in self.doomed if one is not op]
                 return
         self._begin(node, [command])
 

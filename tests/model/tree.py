@@ -96,7 +96,8 @@ class Tree:
         around = [group, *group.above()]
         later = {one for each in around for other in self.model.dependents(each) for one in other.below()}
         nodes = list(self.services)[1:]
-        able = [node for node in nodes if node not in around and not later & set(node.below()) and not node.leaving]
+        able = [node for node in nodes if node not in around and not later & set(node.below())]
+        able = [node for node in able if not any(one.leaving for one in (node, *node.above()))]
         if not group.is_one and ("placement", "one") not in spec.policy:
             able = [node for node in able if not any(one.is_one for one in node.below())]
         return list(dict.fromkeys(able[-1 - place] for place in spec.needs if place < len(able)))
