@@ -93,7 +93,7 @@ def app(cwd: Path) -> Iterator[Running]:
         assert running.wait() == 0
 
 
-# -- stop ----------------------------------------------------------------------------------------------------------------
+# -- stop ------------------------------------------------------------------------------------------------------------
 
 
 def test_stop(cwd: Path) -> None:
@@ -172,7 +172,7 @@ def test_interrupting_the_command_does_not_take_it_back(cwd: Path) -> None:
         assert running.wait() == 0
 
 
-# -- which one -----------------------------------------------------------------------------------------------------------
+# -- which one -------------------------------------------------------------------------------------------------------
 
 
 def test_none_is_running(cwd: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_killed_one_is_passed_over(cwd: Path, app: Running) -> None:
         assert plait("stop", str(following.pid), cwd=cwd).returncode == 0
 
 
-# -- reload --------------------------------------------------------------------------------------------------------------
+# -- reload ----------------------------------------------------------------------------------------------------------
 
 
 def test_reload_nothing(cwd: Path, app: Running) -> None:
@@ -343,7 +343,7 @@ def test_signals_as_before(cwd: Path, app: Running) -> None:
     app.expect("reload: taken live")
 
 
-# -- where it is ---------------------------------------------------------------------------------------------------------
+# -- where it is -----------------------------------------------------------------------------------------------------
 
 
 def test_for_its_user_alone(cwd: Path, app: Running) -> None:
@@ -417,7 +417,7 @@ def test_a_start_that_fails_leaves_none(cwd: Path) -> None:
     assert sockets(cwd) == []
 
 
-# -- how -----------------------------------------------------------------------------------------------------------------
+# -- how -------------------------------------------------------------------------------------------------------------
 
 
 def in_background(*argv: str, cwd: Path) -> subprocess.Popen[str]:

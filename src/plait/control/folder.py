@@ -26,8 +26,8 @@ from pathlib import Path
 from plait.errors import ControlError
 
 _FILE = re.compile(r"(?P<name>.+)-(?P<pid>[0-9]+)\.sock")
-_LONGEST_NAME = 200
-"""Of an application's name that much is in the file's, whose length is bounded."""
+_LONGEST_NAME = 64
+"""Of an application's name that much is in the name of its file, which must fit into an address."""
 _LONGEST_ADDRESS = 100
 BACKLOG = 64
 
