@@ -157,7 +157,7 @@ async def test_a_reload_that_fails_tells_why_with_the_code_of_a_start_that_does(
     async with serving(tmp_path) as running:
         running.environ["PART_COUNT"] = "many"
         for dry_run in (False, True):
-            with pytest.raises(CommandFailed, match="PART_COUNT.*expected an integer") as failed:
+            with pytest.raises(CommandFailed, match=r"PART_COUNT.*expected an integer") as failed:
                 await running.tell("reload", dry_run=dry_run)
             assert failed.value.code == 2
 
