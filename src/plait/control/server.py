@@ -304,10 +304,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(map(on_stream, frames)))
 
     def pause_writing(self) -> None:
+        self._transport.pause_reading()  # else each request of one who reads nothing would add an answer to what waits
         self._set_deadline(READ_TIMEOUT, "has not taken what it was sent")
 
     def resume_writing(self) -> None:
-        self._clear_deadline()
+        if not self._transport.is_closing():  # the deadline of one that is let go of stays
+            self._clear_deadline()
+            self._transport.resume_reading()
 
 
 def _peer(sock: socket.socket) -> tuple[int, int]:
