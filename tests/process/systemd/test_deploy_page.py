@@ -74,7 +74,7 @@ def test_the_units(machine: Machine) -> None:
     for line in commands("systemd"):
         if line.endswith("shop.socket"):
             machine.write("/srv/shop/shop.toml", 'listen = "systemd://web"\n')
-        machine.run("sh", "-c", line)
+        machine.run("sh", "-c", f"PATH={BIN}:$PATH; {line}")
         if line.endswith("--now shop"):
             assert machine.run(sys.executable, "-c", ask, "8000").strip() == "good day"
             machine.write("/srv/shop/shop.toml", 'greeting = "good night"\n')
@@ -106,7 +106,7 @@ def test_every_flag_of_plait_run_that_the_page_names_is_there() -> None:
     """And each of these flags is on the page."""
     there = {name for one in command.params for name in one.opts if name.startswith("--")}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE.partition("## twistd's flags")[0]))
-    others = {"--config", "--format", "--system", "--no-create-home", "--now"}
+    others = {"--dry-run", "--config", "--format", "--system", "--no-create-home", "--now"}
     assert named - others - there == set()
     operated = {"--daemon", "--pidfile", "--rundir", "--umask", "--nofile", "--memory", "--title", "--crash-report"}
     assert (operated | {"--syslog", "--syslog-facility", "--syslog-tag", "--log-file"}) - named == set()
