@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from running import Running, plait, until
+from running import PLAIT, Running, environment, plait, until
 
 PARTS = """
 import asyncio
@@ -83,6 +83,17 @@ def sockets(cwd: Path) -> list[Path]:
     return sorted((cwd.parent / f"{cwd.name}-home" / "plait").glob("*.sock"))
 
 
+def in_background(*argv: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PLAIT, *argv],
+        cwd=cwd,
+        env=environment(cwd.parent / f"{cwd.name}-home"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.fixture
 def app(cwd: Path) -> Iterator[Running]:
     """Ready; whatever a test did to it, it can still be stopped in order."""
@@ -93,7 +104,7 @@ def app(cwd: Path) -> Iterator[Running]:
         assert running.wait() == 0
 
 
-# -- stop ------------------------------------------------------------------------------------------------------------
+# -- stop --------------------------------------------------------------------------------------------------------------
 
 
 def test_stop(cwd: Path) -> None:
@@ -172,7 +183,7 @@ def test_interrupting_the_command_does_not_take_it_back(cwd: Path) -> None:
         assert running.wait() == 0
 
 
-# -- which one -------------------------------------------------------------------------------------------------------
+# -- which one ---------------------------------------------------------------------------------------------------------
 
 
 def test_none_is_running(cwd: Path) -> None:
@@ -240,7 +251,7 @@ def test_a_killed_one_is_passed_over(cwd: Path, app: Running) -> None:
         assert plait("stop", str(following.pid), cwd=cwd).returncode == 0
 
 
-# -- reload ----------------------------------------------------------------------------------------------------------
+# -- reload ------------------------------------------------------------------------------------------------------------
 
 
 def test_reload_nothing(cwd: Path, app: Running) -> None:
@@ -343,7 +354,7 @@ def test_signals_as_before(cwd: Path, app: Running) -> None:
     app.expect("reload: taken live")
 
 
-# -- where it is -----------------------------------------------------------------------------------------------------
+# -- where it is -------------------------------------------------------------------------------------------------------
 
 
 def test_for_its_user_alone(cwd: Path, app: Running) -> None:
@@ -415,22 +426,6 @@ def test_a_start_that_fails_leaves_none(cwd: Path) -> None:
     write(cwd, first="broken")
     assert plait("run", "app.toml", cwd=cwd).returncode == 3
     assert sockets(cwd) == []
-
-
-# -- how -------------------------------------------------------------------------------------------------------------
-
-
-def in_background(*argv: str, cwd: Path) -> subprocess.Popen[str]:
-    from running import PLAIT, environment
-
-    return subprocess.Popen(
-        [*PLAIT, *argv],
-        cwd=cwd,
-        env=environment(cwd.parent / f"{cwd.name}-home"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_a_stopped_process_is_not_waited_for_for_ever(cwd: Path) -> None:
