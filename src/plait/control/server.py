@@ -73,6 +73,8 @@ class Server:
         """Where it listens."""
         self._made = False
         self._socket: socket.socket | None = None
+        self._begun: set[Connection] = set()
+        """Accepted, and not open yet."""
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._again: asyncio.TimerHandle | None = None
@@ -166,7 +168,7 @@ class Server:
         if uid not in (os.geteuid(), 0):
             log.warning("control: process %s of user %s is not heard", pid, uid)
             sock.close()
-        elif len(self._connections) + len(self._tasks) >= MAX_CONNECTIONS:
+        elif len(self._connections) + len(self._begun) >= MAX_CONNECTIONS:
             log.warning("control: %d connections are open, process %s is turned away", MAX_CONNECTIONS, pid)
             sock.close()
         else:
@@ -174,13 +176,16 @@ class Server:
 
     def _begin(self, sock: socket.socket, peer: str) -> None:
         loop = asyncio.get_running_loop()
-        made = loop.connect_accepted_socket(lambda: Connection(self, peer), sock)
-        task = loop.create_task(made, name="plait control connection")
+        connection = Connection(self, peer)
+        self._begun.add(connection)
+        task = loop.create_task(loop.connect_accepted_socket(lambda: connection, sock), name="plait control connection")
         self._tasks.add(task)
+        task.add_done_callback(lambda _: self._begun.discard(connection))
         task.add_done_callback(self._tasks.discard)
 
     def add(self, connection: Connection) -> None:
         """It is open."""
+        self._begun.discard(connection)
         self._connections.add(connection)
 
     def drop(self, connection: Connection) -> None:
