@@ -238,7 +238,9 @@ async def test_who_breaks_the_protocol_is_told_and_let_go_of(tmp_path: Path, sai
         await asyncio.to_thread(lambda: greeted(tmp_path).close())
 
 
-async def test_connections_and_calls_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_and_calls_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """One more is turned away; with one that ends there is room again."""
     monkeypatch.setattr(serving, "MAX_CONNECTIONS", 2)
     monkeypatch.setattr(serving, "MAX_CALLS", 3)
@@ -249,6 +251,7 @@ async def test_connections_and_calls_are_bounded(tmp_path: Path, monkeypatch: py
         await until(lambda: forever.count == 3 and len(server._connections) == 2)
         third = await raw(server)
         await until_closed(third)
+        assert "is turned away" in caplog.text
         assert forever.count == 3
         second.close()
         await until(lambda: len(server._connections) == 1)

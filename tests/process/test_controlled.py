@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from plait import Application, Options, Runner, Service
 from plait.control.client import find
 from plait.control.messages import Note
 from plait.errors import ApplicationFailed, CommandFailed
+from plait.process.notify import became_ready
 
 STARTS: list[str] = []
 
@@ -90,6 +93,28 @@ async def test_stop_is_answered_when_all_has_stopped(tmp_path: Path) -> None:
         assert await running.tell("stop", notes.append) == {"code": 0, "text": "", "left_behind": []}
         assert [note.within for note in notes] == [25.0]
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runner_that_had_a_loop_of_its_own_can_be_told_to_stop_on_another(tmp_path: Path) -> None:
+    """What ended its first run is of no concern to the second."""
+    running = Running(tmp_path, {})
+    unsubscribe = running.runner.subscribe(
+        lambda event: os.kill(os.getpid(), signal.SIGTERM) if became_ready(event) else None
+    )
+    assert running.runner.run() == 0
+    unsubscribe()
+    STARTS.clear()
+
+    async def again() -> Any:
+        running.runner.build()
+        task = asyncio.create_task(running.runner.serve())
+        while not STARTS:
+            await asyncio.sleep(0.005)
+        ended = await asyncio.wait_for(running.tell("stop"), 10)
+        await task
+        return ended
+
+    assert asyncio.run(again())["code"] == 0
 
 
 async def test_stop_that_fails_is_answered_with_its_code(tmp_path: Path) -> None:

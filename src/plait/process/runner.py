@@ -95,7 +95,7 @@ class Runner:
         self._store: Store | None = None
         self._runtime_dir = runtime_dir
         self._controlled: Controlled | None = None
-        self._begin_stop: Callable[[], None] = lambda: self._do(self.stop())
+        self._watchdog: Watchdog | None = None
         self._target: Target | None = None
         self._resolved: Resolved | None = None
         self._application: Application | None = None
@@ -207,10 +207,12 @@ class Runner:
         )
 
     def _stop_as_told(self) -> float:
-        """Begin it, over control; the seconds it may take."""
-        within = self.application.shutdown_timeout
-        self._begin_stop()
-        return within
+        """Begin it, by the signal where the watchdog sees to its end; the seconds it may take."""
+        if self._watchdog is None:
+            self._do(self.stop())
+        elif self._watchdog.stop_asked is None:  # a second signal would force it
+            signal.raise_signal(signal.SIGTERM)
+        return self.application.shutdown_timeout
 
     def _reload_waits_for(self) -> str:
         if self._reloads.is_busy:
@@ -375,13 +377,14 @@ class Runner:
             watchdog.still_there = self._still_there
             watchdog.last_rites.append(self._remove_sockets)
             watchdog.on_overdue = lambda text: self.on_crash(text, None)
-            self._begin_stop = partial(_as_signalled, watchdog)
+            self._watchdog = watchdog
             watchdog.attach(self._on_signal)
         try:
             await self.serve()
         finally:
             if watchdog is not None:
                 watchdog.detach()
+                self._watchdog = None
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
@@ -483,12 +486,6 @@ def _target_of(thing: Service | Callable[..., object]) -> Target:
 def _watch_over(watchdog: Watchdog, application: Application) -> None:
     """The next generation has its own time to stop."""
     watchdog.timeout = application.shutdown_timeout
-
-
-def _as_signalled(watchdog: Watchdog) -> None:
-    """A stop by TERM, so that the watchdog sees to its end; unless one is under way, as a second one would force it."""
-    if watchdog.stop_asked is None:
-        signal.raise_signal(signal.SIGTERM)
 
 
 def _nothing(_: Application) -> None:
