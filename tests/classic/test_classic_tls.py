@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from plait.classic.internet import endpoints, error, interfaces, protocol, reactor, ssl
 from plait.classic.internet._certificates import FILETYPE_PEM
+from plait.classic.protocols import tls
 from plait.classic.protocols.basic import LineReceiver
 
 
@@ -201,6 +202,52 @@ async def test_much_is_sent_with_producers_and_closed_in_order(
     reactor.connectSSL("127.0.0.1", port.getHost().port, Client(talk), options)
     assert isinstance(await fired(talk.lost), error.ConnectionDone)
     assert len(server.built[0].data) == 2_500_000
+    await fired(port.stopListening())
+
+
+async def test_a_producer_is_held_while_there_is_no_handshake(
+    authority: trustme.CA, shown: ssl.PrivateCertificate
+) -> None:
+    """It is paused once when much waits for the handshake, and goes on after it; nothing is lost."""
+    port = reactor.listenTCP(0, serving(Talk), interface="127.0.0.1")
+    asked: list[str] = []
+
+    @implementer(interfaces.IPushProducer)
+    class Sends(Talk):
+        def connectionMade(self) -> None:
+            self.transport.registerProducer(self, True)
+            for _ in range(5):
+                self.transport.write(b"p" * 30_000)
+            super().connectionMade()
+
+        def pauseProducing(self) -> None:
+            asked.append("pause")
+
+        def resumeProducing(self) -> None:
+            asked.append("resume")
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+        def stopProducing(self) -> None:
+            raise AssertionError("nobody ended it")
+
+    talk = Sends()
+    options = ssl.optionsForClientTLS("localhost", trustRoot=trust(authority))
+    reactor.connectSSL("127.0.0.1", port.getHost().port, Client(talk), options)
+    await fired(talk.made)
+    assert asked == ["pause"]
+    while not port.factory.built:
+        await asyncio.sleep(0)
+    silent = port.factory.built[0]
+    hears = Talk()
+    wrapped = tls.TLSMemoryBIOProtocol(tls.TLSMemoryBIOFactory(shown.options(), False, serving(Talk)), hears)
+    silent.transport.protocol = wrapped
+    wrapped.makeConnection(silent.transport)
+    if silent.data:
+        wrapped.dataReceived(silent.data)
+    await fired(talk.lost)
+    await fired(hears.lost)
+    assert (asked, len(hears.data)) == (["pause", "resume"], 150_000)
     await fired(port.stopListening())
 
 

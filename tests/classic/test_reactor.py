@@ -87,6 +87,30 @@ def test_startup_and_shutdown_go_through_their_phases(program: Any) -> None:
     assert printed == ["startup", "running", "coroutine", "deferred", "during", "after", "ended False"]
 
 
+def test_it_runs_from_the_second_phase_of_startup(program: Any) -> None:
+    """Before that it is not called running, and waits for Deferreds; after its shutdown it cannot be run again, not
+    even from within."""
+    printed = program(
+        """
+        from plait.classic.internet import error, task
+        def tell(phase): print(phase, reactor.running)
+        def again():
+            try: reactor.run()
+            except (error.ReactorAlreadyRunning, error.ReactorNotRestartable) as raised: print(type(raised).__name__)
+        for phase in ("before", "during", "after"):
+            reactor.addSystemEventTrigger(phase, "startup", tell, phase)
+        reactor.addSystemEventTrigger("before", "startup", lambda: task.deferLater(reactor, 0.01, tell, "waited for"))
+        reactor.callWhenRunning(tell, "called")
+        reactor.callWhenRunning(again)
+        reactor.callWhenRunning(reactor.stop)
+        reactor.addSystemEventTrigger("after", "shutdown", again)
+        reactor.run()
+        """
+    )
+    phases = ["before False", "waited for False", "during True", "after True", "called True"]
+    assert printed == [*phases, "ReactorAlreadyRunning", "ReactorNotRestartable"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_reactor(program: Any, number: signal.Signals) -> None:
     """In order, with exit code 0; ports are closed and connections told."""

@@ -402,6 +402,177 @@ async def test_an_adopted_socket_is_listened_on_and_stays_its_openers() -> None:
         reactor.adoptStreamPort(0, socket.AF_PACKET, serving(Echo))
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+async def test_an_adopted_connection_is_spoken_over(family: socket.AddressFamily) -> None:
+    """adoptStreamConnection duplicates the descriptor, of TCP and of UNIX; a factory may want none."""
+    here, there = socket.socketpair() if family == socket.AF_UNIX else tcp_pair()
+    with here, there:
+        factory = serving(Echo)
+        reactor.adoptStreamConnection(here.fileno(), family, factory)
+        here.close()
+        there.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(there, b"over")
+        assert await loop.sock_recv(there, 10) == b"over"
+        transport = factory.built[0].transport
+        number = transport.getHost().port if family == socket.AF_INET else ""
+        assert repr(transport) == f"<Echo #0 on {number}>"
+        transport.loseConnection()
+        assert await loop.sock_recv(there, 10) == b""
+    here, there = socket.socketpair() if family == socket.AF_UNIX else tcp_pair()
+    with here, there:
+        nobody = serving(Echo)
+        nobody.buildProtocol = lambda addr: None
+        reactor.adoptStreamConnection(here.fileno(), family, nobody)
+        here.close()
+        there.setblocking(False)
+        assert await loop.sock_recv(there, 10) == b""
+    with pytest.raises(error.UnsupportedAddressFamily):
+        reactor.adoptStreamConnection(0, socket.AF_PACKET, nobody)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends of one connection."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        there = socket.create_connection(sock.getsockname())
+        return sock.accept()[0], there
+
+
+async def test_a_connection_that_is_closing_is_not_read(echo: Any) -> None:
+    """Not even where it is told to go on; stopConsuming lets the producer go as well."""
+    talk = Talk(b"x")
+    await connected(echo, talk)
+    assert talk.transport in reactor.getReaders()
+    talk.transport.registerProducer(object(), True)
+    talk.transport.stopConsuming()
+    talk.transport.resumeProducing()
+    assert talk.transport not in reactor.getReaders()
+    assert talk.transport.producer is None
+    assert isinstance(await fired(talk.lost), error.ConnectionDone)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_producer_that_raises_ends_the_connection(streaming: bool, caplog: Any) -> None:
+    """With what it raised, even if it has asked for an abort before."""
+    port = reactor.listenTCP(0, serving(Talk), interface="127.0.0.1")
+    talk = Talk()
+    await connected(port, talk)
+
+    class Producer:
+        def pauseProducing(self) -> None:
+            pass
+
+        def stopProducing(self) -> None:
+            pass
+
+        def resumeProducing(self) -> None:
+            if streaming or self.asked:
+                talk.transport.abortConnection()
+                raise ZeroDivisionError("while producing")
+            self.asked = True
+
+        asked = False
+
+    talk.transport.registerProducer(Producer(), streaming)
+    if streaming:
+        talk.transport.write(b"p" * 8_000_000)
+    assert isinstance(await fired(talk.lost), ZeroDivisionError)
+    assert "while producing" in caplog.text
+    await fired(port.stopListening())
+
+
+async def test_a_port_that_is_none_is_an_error_of_the_attempt() -> None:
+    """Of IPv4 and of IPv6, whose lookup would take it modulo 65536."""
+    for host in ("127.0.0.1", "::1"):
+        for number in (-1, 65536):
+            client = Client(Talk())
+            reactor.connectTCP(host, number, client)
+            failed = await fired(client.failed)
+            assert isinstance(failed, error.ConnectError)
+            assert "0-65535" in failed.args[0]
+            with pytest.raises(error.CannotListenError):
+                reactor.listenTCP(number, serving(Talk), interface=host)
+
+
+def link_local() -> str:
+    """This host's address on a link, with its scope; skips where there is none."""
+    try:
+        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
+        digits, _, _, scope, _, name = line.split()
+        if scope == "20":
+            text = ":".join(digits[i : i + 4] for i in range(0, 32, 4))
+            return f"{socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text))}%{name}"
+    pytest.skip("no interface has a link-local address")
+
+
+async def test_link_local_addresses_keep_their_scope() -> None:
+    """Listened on, connected to, connected from: addresses name it, and can be used again."""
+    host = link_local()
+    port = reactor.listenTCP(0, serving(Echo), interface=host)
+    assert port.getHost().host == host
+    talk = Talk(b"x")
+    reactor.connectTCP(host, port.getHost().port, Client(talk), bindAddress=(host, 0))
+    assert await fired(talk.heard(1)) == b"x"
+    assert talk.transport.getHost().host == talk.transport.getPeer().host == host
+    assert port.factory.built[0].transport.getPeer() == talk.transport.getHost()
+    talk.transport.loseConnection()
+    await fired(talk.lost)
+    await fired(port.stopListening())
+
+
+async def test_a_unix_socket_closes_what_it_was_not_to_take(tmp_path: Path, caplog: Any) -> None:
+    """A descriptor for a protocol that takes none is said and closed; options of TCP are there, and nothing to it."""
+    caplog.set_level("INFO")
+    path = str(tmp_path / "sock")
+    port = reactor.listenUNIX(path, serving(Talk))
+    talk = Talk()
+    reactor.connectUNIX(path, Client(talk))
+    await fired(talk.made)
+    transport = talk.transport
+    assert (transport.getTcpNoDelay(), transport.getTcpKeepAlive()) == (False, False)
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    assert (transport.getTcpNoDelay(), transport.getTcpKeepAlive()) == (False, True)
+    reading, writing = os.pipe()
+    transport.sendFileDescriptor(writing)
+    transport.write(b"here")
+    while not port.factory.built:
+        await asyncio.sleep(0)
+    assert await fired(port.factory.built[0].heard(4)) == b"here"
+    os.close(writing)
+    os.set_blocking(reading, False)
+    assert os.read(reading, 1) == b""  # nobody has the other end
+    os.close(reading)
+    assert "IFileDescriptorReceiver" in caplog.text
+    transport.loseConnection()
+    await fired(talk.lost)
+    await fired(port.stopListening())
+
+
+async def test_an_attempt_without_a_descriptor_left_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told to the factory of a UNIX connection as to that of a TCP one."""
+
+    def none_left(*_: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    port = reactor.listenUNIX(str(tmp_path / "sock"), serving(Talk))
+    monkeypatch.setattr(socket, "socket", none_left)
+    for connect in (
+        lambda client: reactor.connectUNIX(str(tmp_path / "sock"), client),
+        lambda client: reactor.connectTCP("127.0.0.1", 1, client),
+    ):
+        client = Client(Talk())
+        connect(client)
+        failed = await fired(client.failed)
+        assert isinstance(failed, error.ConnectError)
+        assert failed.osError == 24
+    monkeypatch.undo()
+    await fired(port.stopListening())
+
+
 async def test_nothing_is_left_behind(echo: Any) -> None:
     """Connections that have ended are watched no more, and no warning comes from their sockets."""
     with warnings.catch_warnings():

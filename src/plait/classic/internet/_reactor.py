@@ -90,7 +90,10 @@ class Reactor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._waiting_for_loop: list[Callable[[], None]] = []
+        self.running = False
+        """Whether it runs: from startup's second phase to shutdown's."""
         self._started = False
+        """Whether it was asked to run, by `run` or by a host."""
         self._stopping = False
         self._was_stopped = False
         self._events: dict[str, SystemEvent] = {}
@@ -171,11 +174,6 @@ class Reactor:
     # -- run and stop -------------------------------------------------------------------------------------------------
 
     @property
-    def running(self) -> bool:
-        """Whether it runs: from startup to the end of the shutdown's first phase."""
-        return self._started
-
-    @property
     def _stopped(self) -> bool:
         return not self._started or self._stopping
 
@@ -187,7 +185,7 @@ class Reactor:
         """
         if _run.note():
             return
-        if _get_running_loop() is not None:
+        if _get_running_loop() not in (None, self._own_loop):
             raise error.ReactorAlreadyRunning(
                 "an event loop runs in this thread, and the reactor goes by it: there is nothing to run"
             )
@@ -213,14 +211,24 @@ class Reactor:
             loop.run_forever()
         finally:
             self._restore_signals()
-            self._started = False
+            self._started = self.running = False
             if self._was_stopped:
                 self._close_own_loop()
 
     def _begin(self, installSignalHandlers: bool) -> None:
         self._bind()
-        self._install_signals(installSignalHandlers)
-        self.fireSystemEvent("startup")
+        self._fire_startup(installSignalHandlers)
+
+    def _fire_startup(self, installSignalHandlers: bool) -> None:
+        """It is called running from the second phase on, of whose triggers this is the first."""
+        event = self._events.setdefault("startup", SystemEvent())
+        event.during.insert(0, (self._up, (installSignalHandlers,), {}))
+        event.fireEvent()
+
+    def _up(self, installSignalHandlers: bool) -> None:
+        if self._started:  # else it has crashed meanwhile
+            self.running = True
+            self._install_signals(installSignalHandlers)
 
     def _get_own_loop(self) -> asyncio.AbstractEventLoop:
         if self._own_loop is None:
@@ -251,13 +259,13 @@ class Reactor:
 
     def crash(self) -> None:
         """Leave `run` at the end of this turn of the loop; no event is fired, and `run` can be called again."""
-        self._started = False
+        self._started = self.running = False
         if self._own_loop is not None and self._own_loop.is_running():
             self._own_loop.stop()
 
     def _over(self) -> None:
         """What was asked to stop has stopped; "after" is fired, and then the loop is left."""
-        self._started = False
+        self._started = self.running = False
         self._stopping = False
         self._has_own_triggers = False
         if self._own_loop is not None and self._own_loop.is_running():
@@ -282,7 +290,7 @@ class Reactor:
         self._stopping = False
         if not self._has_own_triggers:  # this process has been a host before
             self._add_own_triggers()
-        self.fireSystemEvent("startup")
+        self._fire_startup(False)
 
     def _stop_hosted(self) -> asyncio.Future[None]:
         """For the host: fire shutdown; done when it is over."""
@@ -353,7 +361,7 @@ class Reactor:
     def callWhenRunning(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call this once the reactor runs: now, if it does. None, or what removes the trigger."""
         _must_be_callable(callable)
-        if self._started or (self._host is None and _get_running_loop() is not None):
+        if self.running or (self._host is None and _get_running_loop() is not None):
             callable(*args, **kwargs)
             return None
         return self.addSystemEventTrigger("after", "startup", callable, *args, **kwargs)
@@ -579,13 +587,16 @@ class Reactor:
             socket.AF_INET6: tcp.adopt_port,
             socket.AF_UNIX: unix.adopt_port,
         }
-        if addressFamily not in adopt:
-            raise error.UnsupportedAddressFamily(addressFamily)
-        return adopt[addressFamily](self, fileDescriptor, addressFamily, factory)
+        return _of_family(adopt, addressFamily)(self, fileDescriptor, addressFamily, factory)
 
     def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """Speak over a duplicate of a connected socket. `UnsupportedAddressFamily`."""
-        return tcp.adopt_connection(self, fileDescriptor, addressFamily, factory)
+        adopt: dict[int, Any] = {
+            socket.AF_INET: tcp.adopt_connection,
+            socket.AF_INET6: tcp.adopt_connection,
+            socket.AF_UNIX: unix.adopt_connection,
+        }
+        return _of_family(adopt, addressFamily)(self, fileDescriptor, addressFamily, factory)
 
     def adoptDatagramPort(
         self, fileDescriptor: int, addressFamily: int, protocol: Any, maxPacketSize: int = 8192
@@ -638,6 +649,12 @@ class Reactor:
 
     def afterDaemonize(self) -> None:
         """This is the child."""
+
+
+def _of_family(known: dict[int, Any], addressFamily: int) -> Any:
+    if addressFamily not in known:
+        raise error.UnsupportedAddressFamily(addressFamily)
+    return known[addressFamily]
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -41,8 +41,15 @@ def joined(iovec: Iterable[Any]) -> bytes:
     pieces = list(iovec)
     for piece in pieces:
         if isinstance(piece, str):
-            raise TypeError("Data must not be unicode: writeSequence() takes bytes")
+            raise TypeError("Data must be bytes")
     return b"".join(pieces)
+
+
+def prefix_of(what: Any) -> str:
+    """What log lines call a protocol or a factory: its logPrefix, or its class."""
+    if interfaces.ILoggingContext.providedBy(what):
+        return str(what.logPrefix())
+    return type(what).__name__
 
 
 @implementer(
@@ -217,7 +224,7 @@ class FileDescriptor:
             self.startWriting()
 
     def stopConsuming(self) -> None:
-        """Stop the producer, and close."""
+        """Let the producer go, and close."""
         self.unregisterProducer()
         self.loseConnection()
 

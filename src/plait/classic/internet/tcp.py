@@ -21,7 +21,7 @@ from typing import Any
 from zope.interface import implementer
 
 from plait.classic.internet import abstract, address, base, error, interfaces, main
-from plait.classic.internet.abstract import encoded, joined
+from plait.classic.internet.abstract import encoded, joined, prefix_of
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
 
@@ -60,9 +60,19 @@ def _nothing(_: Any) -> None:
     """Where what is written to an ended connection goes."""
 
 
+def _name_of(interface: str, port: int) -> Any:
+    """What a socket of IPv6 is bound to, or connected to: with the scope that a link-local address names."""
+    kind = {"family": socket.AF_INET6, "type": socket.SOCK_STREAM}
+    host, _, *rest = socket.getaddrinfo(interface or None, 0, flags=socket.AI_PASSIVE, **kind)[0][4]
+    return host, port, *rest
+
+
 def _address_of(type: str, sockname: Any, family: int) -> Any:
     if family == socket.AF_INET6:
-        return address.IPv6Address(type, *sockname[:2], *sockname[2:4])  # type: ignore[arg-type]
+        host, port, flow, scope = sockname
+        if scope:  # of a link-local address: named as in what one listens on
+            host = socket.getnameinfo(sockname, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+        return address.IPv6Address(type, host, port, flow, scope)  # type: ignore[arg-type]
     if family == socket.AF_UNIX:
         return address.UNIXAddress(sockname or None)
     return address.IPv4Address(type, *sockname[:2])  # type: ignore[arg-type]
@@ -222,8 +232,7 @@ class Connection(asyncio.Protocol):
         """All is out."""
         self._is_full = False
         if self.producer is not None:
-            self.producer.resumeProducing()
-            self._pull_again()
+            self._ask_for_more()
         elif self._loses_write and not self._lost_write:
             self._write_is_lost()
 
@@ -240,9 +249,8 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def _fail(self, reason: Failure) -> None:
-        """End at once, for this reason."""
-        if self._reason is None:
-            self._reason = reason
+        """End at once, for this reason, which is told even if the connection is being aborted."""
+        self._reason = reason
         self._send = _nothing
         self._transport.abort()
 
@@ -280,10 +288,11 @@ class Connection(asyncio.Protocol):
         if self.connected and not self._closes:
             self._closes = True
             self.disconnecting = 1
-            if self.producer is None:
-                self._transport.close()
-            elif not self._lost_read:
+            if self.producer is not None:
                 self.stopReading()
+            else:
+                self.reading = False  # as the transport has it
+                self._transport.close()
 
     def abortConnection(self) -> None:
         """Close at once; what was not sent yet is dropped. The protocol is told with `ConnectionAborted`."""
@@ -345,6 +354,15 @@ class Connection(asyncio.Protocol):
             producer.resumeProducing()
             self._pull_again()
 
+    def _ask_for_more(self) -> None:
+        try:
+            self.producer.resumeProducing()
+        except BaseException:
+            log.err()
+            self._fail(Failure())
+        else:
+            self._pull_again()
+
     def _pull_again(self) -> None:
         """A pull producer whose bytes are out at once is asked for more in the loop's next turn."""
         if self.producer is not None and not self.streamingProducer and not self._is_full:
@@ -352,14 +370,18 @@ class Connection(asyncio.Protocol):
 
     def _pull(self, producer: Any) -> None:
         if self.producer is producer and not self._is_full:
-            producer.resumeProducing()
-            self._pull_again()
+            self._ask_for_more()
 
     def unregisterProducer(self) -> None:
         """Take from it no more."""
         self.producer = None
         if self.connected and self._closes:
             self._transport.close()
+
+    def stopConsuming(self) -> None:
+        """Let the producer go, and close."""
+        self.unregisterProducer()
+        self.loseConnection()
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -468,12 +490,12 @@ class Server(Connection):
             if self.server is not None:
                 self.sessionno = self.server.sessionno
                 self.server.sessionno += 1
-            self.logstr = f"{_prefix(protocol)},{self.sessionno},{self.hostname}"
+            self.logstr = f"{prefix_of(protocol)},{self.sessionno},{self.hostname}"
         return protocol
 
     def __repr__(self) -> str:
-        kind = type(self.protocol).__name__
-        return f"<{kind} #{self.sessionno} on {getattr(self.server, '_realPortNumber', None)}>"
+        number = self.getHost().port if self.server is None else self.server._realPortNumber
+        return f"<{type(self.protocol).__name__} #{self.sessionno} on {number}>"
 
 
 class Client(Connection):
@@ -507,7 +529,7 @@ class Client(Connection):
             if isinstance(host, bytes):
                 host = host.decode("ascii")
             if abstract.isIPv6Address(host):
-                self._attempt(socket.AF_INET6, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4])
+                self._attempt(socket.AF_INET6, _name_of(host, port))
             else:
                 self._resolving = self.reactor.resolve(host)
                 self._resolving.addCallbacks(self._resolved, self.failIfNotConnected)
@@ -564,7 +586,8 @@ class Client(Connection):
             bound = makeBinding(*bound)
         try:
             _set_reuse(sock, bound)
-            sock.bind((bound.interface, bound.port))
+            is_ipv6 = sock.family == socket.AF_INET6
+            sock.bind(_name_of(bound.interface, bound.port) if is_ipv6 else (bound.interface, bound.port))
         except OSError as raised:
             raise error.ConnectBindError(raised.args[0], raised.strerror or "") from None
 
@@ -596,7 +619,7 @@ class Client(Connection):
         self._is_settled = True
         protocol = self.connector.buildProtocol(self._peer)
         if protocol is not None:
-            self.logstr = f"{_prefix(protocol)},client"
+            self.logstr = f"{prefix_of(protocol)},client"
         return protocol
 
     def _dropped(self, why: Failure | None) -> None:
@@ -629,13 +652,7 @@ class Client(Connection):
         return True
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__} to {self.addr} at {id(self):x}>"
-
-
-def _prefix(protocol: Any) -> str:
-    if interfaces.ILoggingContext.providedBy(protocol):
-        return str(protocol.logPrefix())
-    return type(protocol).__name__
+        return f"<{type(self)} to {self.addr} at {id(self):x}>"
 
 
 def _port_of(service: str) -> int:
@@ -718,7 +735,7 @@ class Port:
         try:
             where: Any = (self.interface, self.port)
             if self.addressFamily == socket.AF_INET6:
-                where = socket.getaddrinfo(self.interface, self.port, type=socket.SOCK_STREAM)[0][4]
+                where = _name_of(self.interface, self.port)
             sock.bind(where)
         except BaseException:
             sock.close()
@@ -733,13 +750,8 @@ class Port:
             except (OSError, OverflowError) as raised:
                 raise error.CannotListenError(self.interface, self.port, raised) from None
         self._realPortNumber = self._port_number()
-        log.msg(
-            eventSource=self,
-            eventType="start",
-            protocol=self.factory,
-            system="-",
-            format=f"{_prefix(self.factory)} starting on {self._realPortNumber}",
-        )
+        told = f"{prefix_of(self.factory)} starting on {self._shown_port()}"
+        log.msg(told, eventSource=self, eventType="start", protocol=self.factory, system="-")
         self.factory.doStart()
         try:
             self.socket.listen(self.backlog)
@@ -754,6 +766,9 @@ class Port:
 
     def _port_number(self) -> Any:
         return self.socket.getsockname()[1]
+
+    def _shown_port(self) -> str:
+        return str(self._realPortNumber)
 
     def startReading(self) -> None:
         """Accept from now on."""
@@ -867,7 +882,7 @@ class Port:
 
     def logPrefix(self) -> str:
         """What log lines call it: its factory."""
-        return _prefix(self.factory)
+        return prefix_of(self.factory)
 
     def __repr__(self) -> str:
         kind = type(self.factory)
@@ -891,8 +906,6 @@ def adopt_port(reactor: Any, fileDescriptor: int, addressFamily: int, factory: A
 
 def adopt_connection(reactor: Any, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
     """A connection on a duplicate of a connected socket; its protocol is connected in the loop's next turns."""
-    if addressFamily not in (socket.AF_INET, socket.AF_INET6):
-        raise error.UnsupportedAddressFamily(addressFamily)
     sock = socket.fromfd(fileDescriptor, addressFamily, socket.SOCK_STREAM)
     sock.setblocking(False)
     peer = _address_of("TCP", sock.getpeername(), addressFamily)

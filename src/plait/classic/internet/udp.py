@@ -82,13 +82,8 @@ class Port:
         self._realPortNumber = self._port_number()
 
     def _begin(self) -> None:
-        log.msg(
-            eventSource=self,
-            eventType="start",
-            protocol=self.protocol,
-            system="-",
-            format=f"{self.logPrefix()} starting on {self._realPortNumber}",
-        )
+        told = f"{abstract.prefix_of(self.protocol)} starting on {self._realPortNumber}"
+        log.msg(told, eventSource=self, eventType="start", protocol=self.protocol, system="-")
         self.connected = True
         self.protocol.makeConnection(self)
         self.startReading()
@@ -229,9 +224,7 @@ class Port:
 
     def logPrefix(self) -> str:
         """What log lines call it: its protocol."""
-        if interfaces.ILoggingContext.providedBy(self.protocol):
-            return f"{self.protocol.logPrefix()} (UDP)"
-        return f"{type(self.protocol).__name__} (UDP)"
+        return f"{abstract.prefix_of(self.protocol)} (UDP)"
 
     def getHost(self) -> Any:
         """Its address."""

@@ -40,7 +40,7 @@ class Connection(abstract.FileDescriptor):
         self._host = host
         self._peer = peer
         self._descriptors: list[int] = []
-        self.logstr = tcp._prefix(protocol)
+        self.logstr = abstract.prefix_of(protocol)
 
     def begin(self) -> None:
         """Tell the protocol, and read."""
@@ -87,7 +87,12 @@ class Connection(abstract.FileDescriptor):
 
     def _receive(self) -> bytes:
         if not interfaces.IFileDescriptorReceiver.providedBy(self.protocol):
-            return self.socket.recv(READ_SIZE)
+            data, _, flags, _ = self.socket.recvmsg(READ_SIZE)
+            if flags & socket.MSG_CTRUNC:  # without room for them the system has closed them
+                log.msg(
+                    f"a descriptor was sent to {self.protocol!r}, which is no IFileDescriptorReceiver: it is closed"
+                )
+            return data
         data, descriptors, _, _ = socket.recv_fds(self.socket, READ_SIZE, MAX_DESCRIPTORS)
         for descriptor in descriptors:
             self.protocol.fileDescriptorReceived(descriptor)
@@ -163,17 +168,18 @@ class Connection(abstract.FileDescriptor):
 
     def getTcpNoDelay(self) -> bool:
         """There is nothing to gather on a UNIX socket."""
-        return True
+        return False
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """There is nothing to gather on a UNIX socket."""
 
     def getTcpKeepAlive(self) -> bool:
-        """There is nothing to probe on a UNIX socket."""
-        return False
+        """What was set; there is nothing to probe on a UNIX socket."""
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """There is nothing to probe on a UNIX socket."""
+        """Note it; there is nothing to probe on a UNIX socket."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
 
     def startTLS(self, contextFactory: Any, normal: bool = True) -> None:
         """Speak TLS from here on."""
@@ -188,15 +194,17 @@ class Connection(abstract.FileDescriptor):
 class Server(Connection):
     """A connection that was accepted."""
 
-    def __init__(self, reactor: Any, sock: socket.socket, protocol: Any, port: Any, peer: Any, number: int) -> None:
-        super().__init__(reactor, sock, protocol, port.getHost(), peer)
+    def __init__(self, reactor: Any, sock: socket.socket, protocol: Any, port: Any, peer: Any, number: int = 0) -> None:
+        host = address.UNIXAddress(sock.getsockname() or None) if port is None else port.getHost()
+        super().__init__(reactor, sock, protocol, host, peer)
         self.server = port
         self.sessionno = number
         self.hostname = None
-        self.logstr = f"{tcp._prefix(protocol)},{number},"
+        self._path = os.fsdecode(host.name or b"") if port is None else repr(port.port)
+        self.logstr = f"{abstract.prefix_of(protocol)},{number},{self._path if port is None else ''}"
 
     def __repr__(self) -> str:
-        return f"<{type(self.protocol).__name__} #{self.sessionno} on {self.server.port!r}>"
+        return f"<{type(self.protocol).__name__} #{self.sessionno} on {self._path}>"
 
 
 class Client(Connection):
@@ -219,11 +227,15 @@ class Client(Connection):
         if self._checks and not _is_alive(_lock_of(self._filename)):
             self.failIfNotConnected(error.BadFileError(f"nobody holds the lock of {self._filename!r}"))
             return
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as raised:  # there is no descriptor left
+            self.failIfNotConnected(_connect_error(raised))
+            return
         try:
             sock.setblocking(False)
             sock.connect(self._filename)
-        except BlockingIOError:  # its queue is full
+        except BlockingIOError:  # its queue is full, and the system tells nobody when it is not
             sock.close()
             self._call = self.reactor.callLater(0.01, self._connect)
         except OSError as raised:
@@ -251,7 +263,7 @@ class Client(Connection):
             self.disconnected = 1
             self.connector.connectionLost(Failure(main.CONNECTION_DONE))
             return
-        self.logstr = f"{tcp._prefix(self.protocol)},client"
+        self.logstr = f"{abstract.prefix_of(self.protocol)},client"
         self.begin()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -366,6 +378,9 @@ class Port(tcp.Port):
     def _port_number(self) -> Any:
         return self.port
 
+    def _shown_port(self) -> str:
+        return repr(self.port)
+
     def _take(self, sock: socket.socket, where: Any) -> None:
         sock.setblocking(False)
         peer = address.UNIXAddress(where or None)
@@ -414,6 +429,20 @@ def adopt_port(reactor: Any, fileDescriptor: int, addressFamily: int, factory: A
     port.socket = sock
     port.startListening()
     return port
+
+
+def adopt_connection(reactor: Any, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+    """A connection on a duplicate of a connected socket, begun at once; None if the factory wants none."""
+    sock = socket.fromfd(fileDescriptor, addressFamily, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    peer = address.UNIXAddress(sock.getpeername() or None)
+    protocol = factory.buildProtocol(peer)
+    if protocol is None:
+        sock.close()
+        return None
+    connection = Server(reactor, sock, protocol, None, peer)
+    connection.begin()
+    return connection
 
 
 # -- datagrams --------------------------------------------------------------------------------------------------

@@ -13,17 +13,12 @@ from typing import Any
 
 from zope.interface import directlyProvides, providedBy
 
-from plait.classic.internet import error, interfaces
+from plait.classic.internet import error
 from plait.classic.internet._default import default_reactor
+from plait.classic.internet.abstract import prefix_of
 from plait.classic.internet.protocol import ClientFactory, P, Protocol, ServerFactory
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
-
-
-def _prefix(what: Any) -> str:
-    if interfaces.ILoggingContext.providedBy(what):
-        return str(what.logPrefix())
-    return type(what).__name__
 
 
 class ProtocolWrapper(Protocol):
@@ -37,7 +32,7 @@ class ProtocolWrapper(Protocol):
 
     def logPrefix(self) -> str:
         """What log lines call it: the wrapped protocol, and itself."""
-        return f"{_prefix(self.wrappedProtocol)} ({type(self).__name__})"
+        return f"{prefix_of(self.wrappedProtocol)} ({type(self).__name__})"
 
     def makeConnection(self, transport: Any) -> None:
         """Keep the transport, and be one that provides what it does."""
@@ -111,7 +106,7 @@ class WrappingFactory(ClientFactory[P]):
 
     def logPrefix(self) -> str:
         """What log lines call it: the wrapped factory, and itself."""
-        return f"{_prefix(self.wrappedFactory)} ({type(self).__name__})"
+        return f"{prefix_of(self.wrappedFactory)} ({type(self).__name__})"
 
     def doStart(self) -> None:
         """Start the wrapped one too."""

@@ -15,11 +15,13 @@ from typing import Any
 from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
 
 from plait.classic.internet import error, interfaces, main
-from plait.classic.internet.abstract import encoded, joined
+from plait.classic.internet.abstract import encoded, joined, prefix_of
 from plait.classic.protocols.policies import ProtocolWrapper, WrappingFactory
 from plait.classic.python.failure import Failure
 
 READ_SIZE = 2**16
+MAX_UNSENT = 2**16
+"""How many bytes are kept during the handshake before a producer is paused."""
 
 
 @implementer(interfaces.ISystemHandle, interfaces.INegotiated)
@@ -35,6 +37,10 @@ class TLSMemoryBIOProtocol(ProtocolWrapper):
         self._outgoing = ssl.MemoryBIO()
         self._tls: Any = None
         self._unsent: list[bytes] = []
+        """What was written before the handshake is over."""
+        self._unsent_size = 0
+        self._is_held = False
+        """Whether the producer was paused because of that."""
         self._producer: Any = None
         self._streaming = False
         self._reason: Failure | None = None
@@ -121,6 +127,8 @@ class TLSMemoryBIOProtocol(ProtocolWrapper):
             self._encrypt(data)
         if self._producer is not None:
             self.transport.registerProducer(self._producer, self._streaming)
+            if self._is_held:
+                self._producer.resumeProducing()
         elif self.disconnecting:
             self._shut_down()
         return True
@@ -163,13 +171,21 @@ class TLSMemoryBIOProtocol(ProtocolWrapper):
         if not data or not self.connected or self._is_shut or (self.disconnecting and self._producer is None):
             return
         if not self._is_shaken:
-            self._unsent.append(data)
+            self._keep(data)
             return
         try:
             self._encrypt(data)
         except ssl.SSLError as raised:
             self._failed(raised)
         self._flush()
+
+    def _keep(self, data: bytes) -> None:
+        """Until the handshake is over; a producer that gives too much is paused until then."""
+        self._unsent.append(data)
+        self._unsent_size += len(data)
+        if self._unsent_size > MAX_UNSENT and self._producer is not None and self._streaming and not self._is_held:
+            self._is_held = True
+            self._producer.pauseProducing()
 
     def writeSequence(self, iovec: Any) -> None:
         """Send several; a str among them is a TypeError."""
@@ -263,7 +279,7 @@ class TLSMemoryBIOProtocol(ProtocolWrapper):
         if not self.connected:
             producer.stopProducing()
             return
-        self._producer, self._streaming = producer, streaming
+        self._producer, self._streaming, self._is_held = producer, streaming, False
         if self._is_shaken:
             self.transport.registerProducer(producer, streaming)
 
@@ -332,9 +348,7 @@ class TLSMemoryBIOFactory(WrappingFactory[Any]):
 
     def logPrefix(self) -> str:
         """What log lines call it: the wrapped factory, with TLS."""
-        if interfaces.ILoggingContext.providedBy(self.wrappedFactory):
-            return f"{self.wrappedFactory.logPrefix()} (TLS)"
-        return f"{type(self.wrappedFactory).__name__} (TLS)"
+        return f"{prefix_of(self.wrappedFactory)} (TLS)"
 
     def _createConnection(self, tlsProtocol: TLSMemoryBIOProtocol) -> Any:
         return self._make(tlsProtocol)
