@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -150,3 +151,22 @@ async def test_output_where_none_is_expected_is_an_error() -> None:
     while not failed:
         await asyncio.sleep(0.005)
     assert failed == [(b"out\n", b"", 9)]
+
+
+def test_warnings_are_filtered_out_until_a_deferred_fires() -> None:
+    """Whoever ends first takes its own filters away, and nobody else's."""
+    before = list(warnings.filters)
+    first: defer.Deferred[str] = defer.Deferred()
+    second: defer.Deferred[str] = defer.Deferred()
+    quiet = utils.suppressWarnings(lambda: first, (("ignore", "one"), {}))()
+    utils.runWithWarningsSuppressed([(("ignore", "two"), {})], lambda: second)
+    first.callback("done")
+    assert quiet.result == "done"
+    with pytest.warns(UserWarning, match="one"):
+        warnings.warn("one", stacklevel=1)
+    warnings.warn("two", stacklevel=1)
+    second.callback("done")
+    assert list(warnings.filters) == before
+    with pytest.raises(ZeroDivisionError):
+        utils.runWithWarningsSuppressed([(("ignore", "one"), {})], lambda: 1 / 0)
+    assert list(warnings.filters) == before

@@ -151,23 +151,30 @@ def getProcessOutputAndValue(
 def runWithWarningsSuppressed(suppressedWarnings: Iterable[Any], f: Callable[..., Any], *a: Any, **kw: Any) -> Any:
     """What `f` returns, called with these warnings filtered out: pairs of arguments and keywords of
     `warnings.filterwarnings`. A Deferred it returns keeps them out until it fires."""
-    catcher = warnings.catch_warnings()
-    catcher.__enter__()
+    before = list(warnings.filters)
     for args, kwargs in suppressedWarnings:
         warnings.filterwarnings(*args, **kwargs)
+    added = [entry for entry in warnings.filters if entry not in before]
     try:
         result = f(*a, **kw)
     except BaseException:
-        catcher.__exit__(None, None, None)
+        _remove(added)
         raise
     if isinstance(result, defer.Deferred):
-        return result.addBoth(_restored, catcher)
-    catcher.__exit__(None, None, None)
+        return result.addBoth(_removed, added)
+    _remove(added)
     return result
 
 
-def _restored(result: Any, catcher: Any) -> Any:
-    catcher.__exit__(None, None, None)
+def _remove(added: list[Any]) -> None:
+    """These alone: others may have come and gone meanwhile, in any order."""
+    for entry in added:
+        if entry in warnings.filters:
+            warnings.filters.remove(entry)  # type: ignore[attr-defined]
+
+
+def _removed(result: Any, added: list[Any]) -> Any:
+    _remove(added)
     return result
 
 
