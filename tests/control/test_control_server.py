@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from plait.control import client as asking
 from plait.control import server as serving
 from plait.control.client import Client, find
 from plait.control.folder import Place, connected, listening
@@ -132,6 +133,33 @@ async def test_a_command_that_fails_says_so(tmp_path: Path, caplog: pytest.LogCa
 
         await asyncio.to_thread(use)
     assert [record.exc_info is not None for record in caplog.records if record.levelno == logging.ERROR] == [True]
+
+
+async def test_what_is_said_to_take_longer_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is told when to expect the end waits until then, and a margin more; not for ever."""
+    monkeypatch.setattr(asking, "MARGIN", 0.3)
+    end = asyncio.Event()
+
+    async def slow(call: Call) -> str:
+        call.say("it takes a while", within=20)
+        await end.wait()
+        return "ended"
+
+    async def too_slow(call: Call) -> None:
+        call.say("soon", within=0)
+        await asyncio.Event().wait()
+
+    async with served(tmp_path, slow=slow, too_slow=too_slow):
+        loop = asyncio.get_running_loop()
+
+        def use() -> None:
+            with greeted(tmp_path) as client:
+                loop.call_soon_threadsafe(loop.call_later, 0.6, end.set)
+                assert client.call("slow", timeout=0.3) == "ended"
+                with pytest.raises(NoAnswer):
+                    client.call("too_slow", timeout=20)
+
+        await asyncio.wait_for(asyncio.to_thread(use), 10)
 
 
 async def test_who_goes_away_ends_its_wait(tmp_path: Path) -> None:

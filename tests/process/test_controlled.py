@@ -15,11 +15,26 @@ import pytest
 
 from plait import Application, Options, Runner, Service
 from plait.control.client import find
-from plait.control.messages import Note
+from plait.control.folder import connected, places
+from plait.control.frames import Frames, Hello, on_stream
+from plait.control.messages import Note, Request, ToServer
 from plait.errors import ApplicationFailed, CommandFailed
 from plait.process.notify import became_ready
+from running import Running as Process
 
 STARTS: list[str] = []
+
+SLOW = """
+import asyncio
+from plait import Service
+
+class Slow(Service):
+    async def on_stop(self):
+        await asyncio.sleep(0.2)
+
+def make_app():
+    return Slow()
+"""
 
 
 class Part(Service):
@@ -115,6 +130,21 @@ def test_a_runner_that_had_a_loop_of_its_own_can_be_told_to_stop_on_another(tmp_
         return ended
 
     assert asyncio.run(again())["code"] == 0
+
+
+def test_two_who_say_stop_at_once_do_not_force_it(tmp_path: Path) -> None:
+    """Not even where both are read before the watchdog has heard of the first: that would be a second signal."""
+    cwd = tmp_path / "work"
+    cwd.mkdir()
+    (cwd / "app.py").write_text(SLOW)
+    with Process("--runtime-dir", "run", "app.py", cwd=cwd) as process:
+        process.expect("ready in")
+        frames: Frames[Any] = Frames(ToServer)
+        said = [Hello.ours(), *(Request(number, "stop") for number in range(1, 9))]
+        with connected(places(cwd / "run")[0], 10) as sock:
+            sock.sendall(b"".join(on_stream(frame) for message in said for frame in frames.pack(message)))
+            assert process.wait() == 0, process.output
+        assert process.output.count("says stop") == 1
 
 
 async def test_stop_that_fails_is_answered_with_its_code(tmp_path: Path) -> None:
