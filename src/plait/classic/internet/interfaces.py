@@ -7,9 +7,21 @@ Rules: an interface says what a caller may rely on and holds no code; a method's
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from zope.interface import Attribute, Interface
 
 # -- addresses and endpoints ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A local address, and whether others may have it too: see `tcp.makeBinding`."""
+
+    interface: str
+    port: int
+    reuseAddress: bool
+    reusePort: bool
 
 
 class IAddress(Interface):

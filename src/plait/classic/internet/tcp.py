@@ -15,13 +15,13 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from zope.interface import implementer
 
 from plait.classic.internet import abstract, address, base, error, interfaces, main
 from plait.classic.internet.abstract import encoded, joined, prefix_of
+from plait.classic.internet.interfaces import Binding
 from plait.classic.python import log
 from plait.classic.python.failure import Failure
 
@@ -31,16 +31,6 @@ EXHAUSTED_DELAY = 1.0
 """Seconds for which a port rests when the system can open no more."""
 
 _RESET = struct.pack("ii", 1, 0)
-
-
-@dataclass(frozen=True)
-class Binding:
-    """A local address, and whether others may have it too: see `makeBinding`."""
-
-    interface: str
-    port: int
-    reuseAddress: bool
-    reusePort: bool
 
 
 def makeBinding(interface: str = "", port: int = 0, reuseAddress: bool = False, reusePort: bool = False) -> Binding:
