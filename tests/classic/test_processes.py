@@ -170,3 +170,16 @@ def test_warnings_are_filtered_out_until_a_deferred_fires() -> None:
     with pytest.raises(ZeroDivisionError):
         utils.runWithWarningsSuppressed([(("ignore", "one"), {})], lambda: 1 / 0)
     assert list(warnings.filters) == before
+
+
+async def test_a_process_ends_where_the_system_has_no_descriptor_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread waits for it instead."""
+
+    def none_left(_: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    watch = Watch()
+    process = spawn(watch, "raise SystemExit(3)")
+    assert (await fired(watch.ended)).exitCode == 3
+    assert process.pid is None

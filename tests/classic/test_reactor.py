@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ from wires import fired
 from zope.interface import providedBy
 from zope.interface.verify import verifyObject
 
-from plait.classic.internet import defer, error, interfaces, reactor, task, threads
+from plait.classic.internet import abstract, defer, error, interfaces, reactor, task, threads
 from plait.classic.internet.main import installReactor
 
 LOOPS = {
@@ -321,3 +322,31 @@ async def test_names_are_looked_up_by_whatever_is_installed() -> None:
         reactor.installNameResolver(names)
         reactor.resolver = before
     reactor._stopThreadPool()
+
+
+async def test_a_descriptor_that_somebody_has_closed_is_watched_no_more() -> None:
+    """It is told so when there would be something to do, and never asked to do it."""
+    here, there = socket.socketpair()
+    ended: defer.Deferred[Any] = defer.Deferred()
+
+    class Reads(abstract.FileDescriptor):
+        def fileno(self) -> int:
+            return self.number
+
+        def doRead(self) -> None:
+            self.number = -1
+            here.recv(1)
+            there.send(b"more")
+
+        def connectionLost(self, reason: Any) -> None:
+            ended.callback(reason.value)
+
+        number = here.fileno()
+
+    with here, there:
+        reads = Reads(reactor)
+        reactor.addReader(reads)
+        there.send(b"x")
+        assert isinstance(await fired(ended), error.ConnectionFdescWentAway)
+        assert reads not in reactor.getReaders()
+        assert here.recv(10) == b"more"

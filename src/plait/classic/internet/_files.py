@@ -54,6 +54,11 @@ class _Direction:
             getattr(loop, self._remove)(fd)
 
 
+def _gone() -> Failure:
+    """Somebody has closed it, and its number may be another's by now."""
+    return Failure(error.ConnectionFdescWentAway("its descriptor was closed"))
+
+
 class Files:
     """Readers and writers."""
 
@@ -99,7 +104,7 @@ class Files:
 
     def _read(self, file: Any) -> None:
         try:
-            why = file.doRead()
+            why = file.doRead() if file.fileno() >= 0 else _gone()
         except BaseException as raised:
             log.err()
             why = raised
@@ -108,7 +113,7 @@ class Files:
 
     def _write(self, file: Any) -> None:
         try:
-            why = file.doWrite()
+            why = file.doWrite() if file.fileno() >= 0 else _gone()
         except BaseException as raised:
             log.err()
             why = raised

@@ -188,10 +188,12 @@ class _Base:
     def _watch(self) -> None:
         assert self.pid is not None
         reapProcessHandlers[self.pid] = self
-        if hasattr(os, "pidfd_open"):
-            _Ended(self.reactor, os.pidfd_open(self.pid), self.reapProcess)
-        else:
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # the system has none, or none left
             threading.Thread(target=self._wait, name=f"wait-{self.pid}", daemon=True).start()
+        else:
+            _Ended(self.reactor, descriptor, self.reapProcess)
 
     def _wait(self) -> None:
         assert self.pid is not None
@@ -389,11 +391,16 @@ class PTYProcess(_Base, abstract.FileDescriptor):
     def __init__(self, reactor: Any, protocol: Any, start: Callable[[int], int], usePTY: Any) -> None:
         abstract.FileDescriptor.__init__(self, reactor)
         _Base.__init__(self, reactor, protocol)
-        master, slave = usePTY[:2] if isinstance(usePTY, (tuple, list)) else pty.openpty()
+        is_given = isinstance(usePTY, (tuple, list))
+        master, slave = usePTY[:2] if is_given else pty.openpty()
         try:
             self.pid = start(slave)
+        except BaseException:
+            if not is_given:
+                os.close(master)
+            raise
         finally:
-            if not isinstance(usePTY, (tuple, list)):
+            if not is_given:
                 os.close(slave)
         set_nonblocking(master)
         self.fd = master
