@@ -65,6 +65,18 @@ def test_the_environment_counts_where_it_is_imported(monkeypatch: pytest.MonkeyP
     assert declared()["port"] == 77
 
 
+def test_several_share_a_command_line() -> None:
+    """Each has variables of its own; what one has declared the others cannot, and no more is declared after a read."""
+    with lookup.loading_with(Inputs(["--port", "3"], {"MY_ECHO_NAME": "a", "OTHER_NAME": "b", "OTHER_LEVEL": "7"})):
+        options, other = declared(), Options("other")
+        other.addOpt("level", type=int, default=1)
+        with pytest.raises(ValueError, match="declared already, by 'my-echo'"):
+            other.addOpt("name")
+    assert (other["level"], options["port"], options["name"], list(other)) == (7, 3, "a", ["level"])
+    with pytest.raises(LifecycleError, match="after they were read"):
+        other.addOpt("late")
+
+
 @pytest.mark.parametrize("name", ["", "a b", "config", "help", "class", "_a", "1a"])
 def test_names_that_cannot_work(name: str) -> None:
     """They are refused where they are declared."""

@@ -181,6 +181,29 @@ reactor.run()
     assert ended(PYTHON, text, tmp_path).stdout.splitlines() == ["one starts"]
 
 
+@BOTH
+def test_several_options_of_one_program(program: tuple[str, ...], tmp_path: Path) -> None:
+    """They read one command line, whichever is read first, and the help shows all."""
+    text = """
+one, two = service.Options("one"), service.Options("two")
+one.addOpt("port", type="int", default=1)
+two.addOpt("name", default="x")
+print(two["name"], one["port"])
+reactor.callLater(0, reactor.stop)
+reactor.run()
+"""
+    (tmp_path / "program.py").write_text(HEAD + text)
+    env = {**environment(tmp_path.parent / "home"), "TWO_NAME": "from the environment"}
+    command = [*program, "program.py", "--port", "3"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=TIMEOUT)
+    assert (done.returncode, done.stdout) == (0, "from the environment 3\n"), done.stderr
+    command = [*program, "program.py", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 0
+    assert "ONE_PORT" in done.stdout
+    assert "TWO_NAME" in done.stdout
+
+
 def test_run_within_a_loop(tmp_path: Path) -> None:
     """`run()` where a loop runs raises ReactorAlreadyRunning; stop() there stops Plait's application."""
     (tmp_path / "program.py").write_text(

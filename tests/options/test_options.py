@@ -144,6 +144,30 @@ def test_env_gives_another_prefix() -> None:
     assert resolve(ThingOptions, environ={"MINE_X": "1", "THING_X": "2"}).options.x == 1
 
 
+def test_a_field_may_have_a_variable_of_its_own() -> None:
+    """The whole name, also in a group; one that is taken, or is no name, is refused."""
+
+    class StoreOptions(Options):
+        dsn: Annotated[str, Meta(variable="DATABASE_URL")] = ""
+
+    class SiteOptions(Options):
+        store: StoreOptions = StoreOptions()
+        port: int = 0
+
+    environ = {"DATABASE_URL": "x", "SITE_PORT": "1", "SITE_STORE__DSN": "not this"}
+    assert resolve(SiteOptions, environ=environ).options == SiteOptions(store=StoreOptions(dsn="x"), port=1)
+    for variable, said in (("SITE_PORT", "collide, both are SITE_PORT"), ("a b", "no name for a variable")):
+        with pytest.raises(TypeError, match=said):
+            type(Options)(
+                "SiteOptions",
+                (Options,),
+                {
+                    "__annotations__": {"x": Annotated[int, Meta(variable=variable)], "port": int},
+                    "__module__": __name__,
+                },
+            )
+
+
 def test_a_name_that_gives_no_prefix_is_refused() -> None:
     """A class just called Options would read variables without a prefix; it must say so with env=''."""
     with pytest.raises(TypeError, match="give env="):

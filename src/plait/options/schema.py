@@ -205,7 +205,9 @@ def _lay_out(
             schema.groups[".".join(here)] = GroupOf(here, known.base, optional, instance)
             _lay_out(schema, parts_of(known.base), here, instance, (*above, known.base))
         else:
-            variable = schema.prefix + "__".join(here).upper()
+            variable = known.meta.variable or schema.prefix + "__".join(here).upper()
+            if not variable.isidentifier():
+                raise TypeError(f"{schema.name}: {variable!r} is no name for a variable")
             schema.fields[".".join(here)] = Field(
                 here, part.annotation, given, variable, known.meta.description, known.meta.examples
             )

@@ -30,13 +30,15 @@ DEFAULT_ATTRIBUTES = ("make_app", "app", "application")
 class Loading:
     """What the code of a target says while it is imported, for whoever makes an application of it.
 
-    `inputs` are where its options come from, `options_class` the class that the code has read them by itself with.
+    `inputs` are where its options come from, `options_class` the class that the code has read them by itself with,
+    `declaring` what has declared them there.
     `asked_to_run` is where it asked to run a loop of its own, as "line 7 of echo.py calls reactor.run()";
     `applications` what it would have served there.
     """
 
     inputs: Inputs
     options_class: Any = None
+    declaring: list[Any] = field(default_factory=list)
     asked_to_run: str = ""
     applications: list[Any] = field(default_factory=list)
 

@@ -6,8 +6,9 @@
 
 Rules: they are Plait's own options, made into a class at the first read: default < `--config FILE` < environment
 (ECHO_PORT) < command line. The command line is that of the program in which they were made: of `__main__`, or what
-follows the target under `plait run`; where another program merely imports the module it is not looked at. What is wrong
-ends the program with a line for each thing and code 2; `--help` ends it with 0.
+follows the target under `plait run`; where another program merely imports the module it is not looked at. Several
+objects in one program share its command line: they are read together, at the first read of any. What is wrong ends the
+program with a line for each thing and code 2; `--help` ends it with 0.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from plait.plugins import lookup
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 """The types that may be given by name."""
 
+_of_main: list[Options] = []
+"""Those of the program that runs by itself."""
+
 
 class Options(Mapping[str, Any]):
     """The options of the program `name`, which gives the prefix of their environment variables. See the module."""
@@ -40,29 +44,39 @@ class Options(Mapping[str, Any]):
         self._is_program = sys._getframe(1).f_globals.get("__name__") == "__main__"
         self._declared: dict[str, tuple[Any, Any]] = {}
         self._values: dict[str, Any] | None = None
+        self._together: list[Options] = []
+        """Those that are read together, which share a command line."""
+        if self._loading is not None:
+            self._together = self._loading.declaring
+        elif self._is_program:
+            self._together = _of_main
+        self._together.append(self)
 
     def addOpt(self, name: str, type: Any = str, default: Any = None, help: str = "") -> None:
         """Declare an option: its type, or the name of one, its value if nothing gives one, and a line of help.
 
         TypeError for a type that is none, ValueError for a name that is none or is declared, LifecycleError once the
-        options were read.
+        program's options were read.
         """
-        if self._values is not None:
+        if any(one._values is not None for one in self._together):
             raise LifecycleError(f"option {name!r} of {self.name!r} is declared after they were read; move it up")
         field = _field(name)
-        if field in map(_field, self._declared):
-            raise ValueError(f"option {name!r} of {self.name!r} is declared already")
-        self._declared[name] = Annotated[_type(name, type, default), Meta(description=help)], default
+        for one in self._together:
+            if field in map(_field, one._declared):
+                raise ValueError(f"option {name!r} of {self.name!r} is declared already, by {one.name!r}")
+        variable = f"{_field(self.name)}_{field}".upper()
+        meta = Meta(description=help, variable=variable)
+        self._declared[name] = Annotated[_type(name, type, default), meta], default
         self._class()  # a name that cannot work is refused here
 
     def _class(self) -> Any:
-        """The class of Plait's options that these are."""
-        fields = {_field(name): declared for name, declared in self._declared.items()}
+        """The class of Plait's options that these are, with those that are read together with them."""
+        fields = {_field(name): kept for one in self._together for name, kept in one._declared.items()}
         body: dict[str, Any] = {field: default for field, (_, default) in fields.items()}
         body["__annotations__"] = {field: annotation for field, (annotation, _) in fields.items()}
         body |= {"__module__": __name__, "__doc__": None}
-        prefix = _field(self.name).upper() + "_"
-        return OptionsMeta(f"{_field(self.name)}Options", (Declared,), body, env=prefix)
+        program = _field(self._together[0].name)
+        return OptionsMeta(f"{program}Options", (Declared,), body, env=program.upper() + "_")
 
     # -- reading them -------------------------------------------------------------------------------------------------
 
@@ -81,7 +95,9 @@ class Options(Mapping[str, Any]):
     def _read(self) -> dict[str, Any]:
         if self._values is None:
             made = self._parsed(self._class())
-            self._values = {name: getattr(made, _field(name)) for name in self._declared}
+            for one in self._together:
+                one._values = {name: getattr(made, _field(name)) for name in one._declared}
+        assert self._values is not None
         return self._values
 
     def _parsed(self, cls: Any) -> Any:
