@@ -25,7 +25,7 @@ class Meta:
 
     `ge gt le lt multiple_of` limit numbers, `pattern min_length max_length` text, and the lengths also lists
     and dicts. `secret=True` masks a field of any type in every output, as the type `Secret` does by itself.
-    `examples` are shown in the help. `variable` is the whole name of its environment variable. Several in one annotation
+    `examples` are shown in the help. `variable` is the whole name of its environment variable. Several in an annotation
     add up, the later one wins.
     """
 
