@@ -15,7 +15,8 @@ from wires import fired
 from zope.interface import providedBy
 from zope.interface.verify import verifyObject
 
-from plait.classic.internet import abstract, defer, error, interfaces, reactor, task, threads
+from plait.classic.internet import abstract, base, defer, error, interfaces, reactor, task, threads
+from plait.classic.internet._resolver import FirstOneWins
 from plait.classic.internet.main import installReactor
 
 LOOPS = {
@@ -304,19 +305,35 @@ async def test_results_of_threads_arrive_in_the_loop() -> None:
 
 
 async def test_names_are_looked_up_by_whatever_is_installed() -> None:
-    """An address is its own name; a resolver can be replaced, and put back."""
+    """An address is its own name, an international name is asked for in ASCII; a resolver can be replaced, and put
+    back."""
     assert await fired(reactor.resolve("127.0.0.1")) == "127.0.0.1"
     assert await fired(reactor.resolve("localhost")) == "127.0.0.1"
     with pytest.raises(error.DNSLookupError):
         await fired(reactor.resolve("no.such.host.invalid"))
 
+    asked = []
+
     class Fixed:
         def getHostByName(self, name: str, timeout: Any = ()) -> Any:
+            asked.append(name)
             return defer.succeed("192.0.2.1")
 
     names, before = reactor.nameResolver, reactor.installResolver(Fixed())
     try:
         assert await fired(reactor.resolve("anything")) == "192.0.2.1"
+        for name in ("bücher.example", "b" * 70 + "ü.example"):
+            found: defer.Deferred[str] = defer.Deferred()
+            reactor.nameResolver.resolveHostName(FirstOneWins(found), name)
+            if len(name) < 64:
+                assert await fired(found) == "192.0.2.1"
+            else:
+                with pytest.raises(error.DNSLookupError):
+                    await fired(found)
+        assert asked == ["anything", "xn--bcher-kva.example"]
+        assert await fired(base.BlockingResolver().getHostByName("localhost")) == "127.0.0.1"
+        with pytest.raises(error.DNSLookupError):
+            await fired(base.BlockingResolver().getHostByName("no.such.host.invalid"))
     finally:
         reactor.installResolver(before)
         reactor.installNameResolver(names)

@@ -71,6 +71,18 @@ class ThreadedResolver:
         return Failure(error.DNSLookupError(why))
 
 
+@implementer(interfaces.IResolverSimple)
+class BlockingResolver:
+    """Looks up one IPv4 address, and lets everything wait for it."""
+
+    def getHostByName(self, name: str, timeout: Sequence[int] = ()) -> defer.Deferred[str]:
+        """A Deferred that has fired: of the address, or with `DNSLookupError`."""
+        try:
+            return defer.succeed(socket.gethostbyname(name))
+        except (OSError, UnicodeError) as raised:
+            return defer.fail(error.DNSLookupError(f"address {name!r} not found: {raised}"))
+
+
 @implementer(interfaces.IHostResolution)
 class HostResolution:
     """One look-up that is under way."""
@@ -165,7 +177,7 @@ class SimpleResolverComplexifier:
             if addressTypes is None or kind in addressTypes:
                 resolutionReceiver.addressResolved(kind(transportSemantics, where, portNumber))  # type: ignore[arg-type]
 
-        deferred = self._simple.getHostByName(hostName)
+        deferred = defer.maybeDeferred(lambda: self._simple.getHostByName(_encoded(hostName)))
         resolution._cancel = deferred.cancel
         deferred.addCallback(found).addErrback(_unless_unknown).addBoth(
             lambda _: resolutionReceiver.resolutionComplete()
@@ -173,9 +185,14 @@ class SimpleResolverComplexifier:
         return resolution
 
 
+def _encoded(name: str) -> str:
+    """An international name as it is looked up."""
+    return name if name.isascii() else name.encode("idna").decode()
+
+
 def _unless_unknown(failure: Failure) -> None:
-    """A name that is not known has no addresses; anything else is a defect, and logged."""
-    if not failure.check(error.DNSLookupError, OSError, defer.CancelledError):
+    """A name that is not known, or is none, has no addresses; anything else is a defect, and logged."""
+    if not failure.check(error.DNSLookupError, OSError, UnicodeError, defer.CancelledError):
         log.err(failure, "while looking up a name")
 
 

@@ -1,4 +1,4 @@
-"""What listening ports and connectors have in common, and the class of delayed calls.
+"""What connectors have in common, and the classes of delayed calls and of resolvers.
 
 Rules: a connector is disconnected, connecting or connected, and connects again from the first. Its factory is started
 with the first attempt, and stopped when an attempt or a connection has ended and the factory has not asked for
@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from plait.classic.internet import error, interfaces
 from plait.classic.internet._delayed import DelayedCall
+from plait.classic.internet._resolver import BlockingResolver, ThreadedResolver
 from plait.classic.python.failure import Failure
 
 
@@ -106,4 +107,4 @@ class BaseConnector:
         return f"<{kind.__module__}.{kind.__qualname__} instance at {id(self):#x} {self.state} {where}>"
 
 
-__all__ = ["BaseConnector", "DelayedCall"]
+__all__ = ["BaseConnector", "BlockingResolver", "DelayedCall", "ThreadedResolver"]
