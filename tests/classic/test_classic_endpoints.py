@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,37 @@ async def test_sockets_that_somebody_else_has_opened(monkeypatch: pytest.MonkeyP
     for text in ("systemd:domain=INET:index=2", "systemd:domain=INET:name=none", "systemd:domain=INET"):
         with pytest.raises(ValueError, match=r"systemd|exactly one"):
             endpoints.serverFromString(reactor, text)
+
+
+STDIO = """
+import os, sys
+from plait.classic.internet import endpoints, error, protocol, reactor
+
+class Loud(protocol.Protocol):
+    def connectionMade(self):
+        self.transport.write(b"ready;" if os.get_blocking(0) is os.get_blocking(1) is False else b"waits;")
+    def dataReceived(self, data):
+        self.transport.write(data.upper())
+    def connectionLost(self, reason):
+        os.write(2, f"{reason.type.__name__} {os.get_blocking(0)} {os.get_blocking(1)}".encode())
+        reactor.stop()
+
+factory = protocol.Factory.forProtocol(Loud)
+factory.noisy = False
+nobody = protocol.Factory()
+nobody.buildProtocol = lambda addr: None
+endpoint = endpoints.serverFromString(reactor, "stdio:")
+endpoint.listen(nobody).addErrback(lambda failure: failure.trap(error.NoProtocol))
+endpoint.listen(factory)
+reactor.run()
+"""
+
+
+def test_standard_input_and_output_by_text() -> None:
+    """A protocol's transport until they are closed; that they do not wait ends with it. A factory may refuse."""
+    command = [sys.executable, "-c", STDIO]
+    done = subprocess.run(command, input=b"quiet", capture_output=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == (b"ready;QUIET", b"ConnectionDone True True")
 
 
 async def test_a_process_as_an_endpoint() -> None:

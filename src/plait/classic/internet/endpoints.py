@@ -52,9 +52,7 @@ class _WrappingProtocol(Protocol):
 
     def logPrefix(self) -> str:
         """What log lines call it: the wrapped protocol."""
-        if interfaces.ILoggingContext.providedBy(self._wrappedProtocol):
-            return str(self._wrappedProtocol.logPrefix())
-        return type(self._wrappedProtocol).__name__
+        return abstract.prefix_of(self._wrappedProtocol)
 
     def connectionMade(self) -> None:
         """Connect the wrapped protocol, and get out of its way where the transport lets us."""
@@ -263,10 +261,14 @@ class StandardIOEndpoint:
         self._reactor = reactor
 
     def listen(self, stdioProtocolFactory: Any) -> defer.Deferred[Any]:
-        """A Deferred of the connection."""
-        return defer.execute(
-            self._stdio, stdioProtocolFactory.buildProtocol(stdio.PipeAddress()), reactor=self._reactor
-        )
+        """A Deferred of the connection. `NoProtocol` if the factory makes none."""
+        return defer.execute(self._begin, stdioProtocolFactory)
+
+    def _begin(self, factory: Any) -> Any:
+        protocol = factory.buildProtocol(stdio.PipeAddress())
+        if protocol is None:
+            raise error.NoProtocol
+        return self._stdio(protocol, reactor=self._reactor)
 
 
 # -- clients ----------------------------------------------------------------------------------------------------

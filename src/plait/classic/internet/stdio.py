@@ -1,11 +1,13 @@
 """Standard input and output as one connection.
 
 Rules: reading and writing go through descriptors of their own; the connection ends when both have. A regular file is
-read to its end like a pipe.
+read to its end like a pipe. That nothing waits on these descriptors is true of everybody who has them, a shell before
+and after this program included; so it is as it was again once the connection has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable
@@ -35,6 +37,7 @@ class StandardIO:
         if reactor is None:
             reactor = default_reactor()
         self.protocol = proto
+        self._blocked = {fd: os.get_blocking(fd) for fd in (stdin, stdout)}
         self._reader: Any = process.Reader(reactor, self, 0, os.dup(stdin))
         self._writer: Any = process.Writer(reactor, self, 1, os.dup(stdout), watched=_is_watched(stdout))
         self.protocol.makeConnection(self)
@@ -110,6 +113,9 @@ class StandardIO:
             if end is not None:
                 end.connectionLost(reason)
         self._reader = self._writer = None
+        for fd, blocked in self._blocked.items():
+            with contextlib.suppress(OSError):  # it is closed
+                os.set_blocking(fd, blocked)
         protocol, self.protocol = self.protocol, None
         try:
             protocol.connectionLost(reason)
