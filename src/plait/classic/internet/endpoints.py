@@ -23,7 +23,7 @@ from typing import Any
 from zope.interface import alsoProvides, implementer
 
 from plait.classic.internet import _contexts, _resolver, abstract, address, defer, error, interfaces, stdio, threads
-from plait.classic.internet._certificates import Certificate, KeyPair, PrivateCertificate
+from plait.classic.internet._certificates import FILETYPE_PEM, Certificate, KeyPair, PrivateCertificate
 from plait.classic.internet.address import _ProcessAddress
 from plait.classic.internet.protocol import ClientFactory, Factory, ProcessProtocol, Protocol
 from plait.classic.internet.task import LoopingCall
@@ -863,7 +863,7 @@ def _parseSSL(
     extraCertChain: str | None = None,
     dhParameters: str | None = None,
 ) -> SSL4ServerEndpoint:
-    certificate = Certificate.loadPEM(_first_certificate(_read(certKey or privateKey)))
+    certificate = Certificate.loadPEM(_read(certKey or privateKey))
     chain = None
     if extraCertChain is not None:
         chain = [Certificate.loadPEM(pem) for pem in _pems(_read(extraCertChain), b"CERTIFICATE")]
@@ -872,27 +872,13 @@ def _parseSSL(
                 f"Specified chain file '{extraCertChain}' doesn't contain any valid certificates in PEM format."
             )
     options = _contexts.CertificateOptions(
-        privateKey=KeyPair.load(_key(_read(privateKey)), 1),
+        privateKey=KeyPair.load(_read(privateKey), FILETYPE_PEM),
         certificate=certificate,
         extraCertChain=chain,
         method=None if sslmethod is None else _method(sslmethod),
         dhParameters=None if dhParameters is None else _contexts.DiffieHellmanParameters.fromFile(dhParameters),
     )
     return SSL4ServerEndpoint(reactor, int(port), options, backlog=int(backlog), interface=interface)
-
-
-def _first_certificate(data: bytes) -> bytes:
-    found = _pems(data, b"CERTIFICATE")
-    if not found:
-        raise ValueError("there is no certificate in PEM format")
-    return found[0]
-
-
-def _key(data: bytes) -> bytes:
-    found = _pems(data, b"[A-Z ]*PRIVATE KEY")
-    if not found:
-        raise ValueError("there is no private key in PEM format")
-    return found[0]
 
 
 def _parse_tcp6(reactor: Any, port: str, backlog: str | int = 50, interface: str = "::") -> TCP6ServerEndpoint:
@@ -1055,8 +1041,8 @@ def _client_ssl(args: list[str], named: dict[str, str]) -> dict[str, Any]:
     hostname = found.pop("hostname", None)
     shown: dict[str, Any] = {}
     if certificate is not None:
-        shown["certificate"] = Certificate.loadPEM(_first_certificate(_read(certificate)))
-        shown["privateKey"] = KeyPair.load(_key(_read(key or certificate)), 1)
+        shown["certificate"] = Certificate.loadPEM(_read(certificate))
+        shown["privateKey"] = KeyPair.load(_read(key or certificate), FILETYPE_PEM)
     trust = _contexts.platformTrust() if roots is None else _trusted_folder(roots)
     if hostname is None:
         found["sslContextFactory"] = _contexts.CertificateOptions(trustRoot=None if roots is None else trust, **shown)
@@ -1089,8 +1075,8 @@ def _client_tls(reactor: Any, args: list[str], named: dict[str, str]) -> Any:
     certificate, key = found.pop("certificate", None), found.pop("privateKey", None)
     if certificate is not None:
         options["clientCertificate"] = PrivateCertificate.fromCertificateAndKeyPair(
-            Certificate.loadPEM(_first_certificate(_read(certificate))),
-            KeyPair.load(_key(_read(key or certificate)), 1),
+            Certificate.loadPEM(_read(certificate)),
+            KeyPair.load(_read(key or certificate), FILETYPE_PEM),
         )
     host, port = found.pop("host"), int(found.pop("port"))
     if "timeout" in found:
