@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -219,11 +220,12 @@ async def test_one_that_reads_nothing_loses_notes_and_then_its_connection(
 
 async def test_notes_that_were_dropped_are_counted(tmp_path: Path) -> None:
     """The next that goes through says how many."""
-    go_on = asyncio.Event()
+    go_on, all_said = asyncio.Event(), threading.Event()
 
     async def talk(call: Call) -> None:
         for _ in range(400):
             call.say("x" * 10_000)
+        all_said.set()
         await go_on.wait()
         call.say("last")
 
@@ -232,6 +234,7 @@ async def test_notes_that_were_dropped_are_counted(tmp_path: Path) -> None:
         notes: list[Note] = []
 
         def hear(note: Note) -> None:
+            all_said.wait()  # else it may keep up with what it is told
             notes.append(note)
             if len(notes) == 100:  # those that were kept are more
                 loop.call_soon_threadsafe(go_on.set)
