@@ -367,3 +367,9 @@ async def test_a_descriptor_that_somebody_has_closed_is_watched_no_more() -> Non
         assert isinstance(await fired(ended), error.ConnectionFdescWentAway)
         assert reads not in reactor.getReaders()
         assert here.recv(10) == b"more"
+
+
+def test_what_has_no_number_is_kept_in_the_connect_error() -> None:
+    """As it is, so that who catches it can ask it."""
+    cause = Exception("on purpose")
+    assert error.getConnectError(cause).args == (cause,)

@@ -177,7 +177,7 @@ def getConnectError(e: Any) -> ConnectError:
     """The kind of `ConnectError` that an exception, or a pair of number and text, stands for."""
     number, text = _number_and_text(e)
     if number is None:
-        return ConnectError(string=text)
+        return ConnectError(string=e)
     if isinstance(e, socket.gaierror) or (number in _NO_SUCH_HOST and number not in errno.errorcode):
         return UnknownHostError(number, text)
     return _BY_NUMBER.get(number, ConnectError)(number, text)
